@@ -1,0 +1,3 @@
+"""Semi-supervised, domain-generalised medical image segmentation."""
+
+__version__ = "0.1.0"
