@@ -1,0 +1,1 @@
+"""Predictions at the original size, metrics of a case, and statistics over cases."""
