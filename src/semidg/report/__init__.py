@@ -1,0 +1,1 @@
+"""Pictures and pages for people; the only floor that draws."""

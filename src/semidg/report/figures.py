@@ -1,0 +1,226 @@
+"""Pictures: overlays, confidence maps, the comparison grid and the chart of Dice by domain.
+
+Colours are those of Okabe and Ito, told apart in all common forms of colour blindness: predictions are orange and
+filled, the truth is a sky-blue line. matplotlib is used without pyplot, so that no global state is touched.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from semidg.evaluation.metrics import case_metrics
+from semidg.types import IGNORE_INDEX
+
+Picture = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+#: Line of the truth, and fill and line of predicted class 1, 2, ...
+TRUTH_COLOUR: Colour = (86, 180, 233)
+CLASS_COLOURS: tuple[Colour, ...] = ((230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0))
+#: Methods in a chart, in order; the dark end first, so that two methods also differ in print without colour.
+METHOD_COLOURS = ("#6b7280", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+
+_FILL = 0.35
+_PANEL = 2.1  # width of a picture in the comparison figure, inches
+_SHARP = 400  # pictures below this side are enlarged for it, so that contours stay thin
+
+
+def overlay(
+    image: Picture, mask: npt.NDArray[Any], truth: npt.NDArray[Any] | None = None, thickness: int | None = None
+) -> Picture:
+    """The image, (H, W) or (H, W, C) uint8, with the prediction filled and outlined and the truth outlined.
+
+    ``mask`` and ``truth`` are (H, W) class numbers; returns (H, W, 3). The line of the prediction lies inside its
+    mask and that of the truth outside of its own, so that both are seen where they agree; where the picture's frame
+    cuts a mask there is no line. Lines are ``thickness`` pixels wide, by default 1 up to a side of 375 and then 1
+    more for each 250. Ignored pixels of the truth are drawn as background.
+    """
+    result = _rgb(image).astype(np.float32)
+    height, width = result.shape[:2]
+    for name, labels in (("mask", mask), ("truth", truth)):
+        if labels is not None and labels.shape != (height, width):
+            raise ValueError(f"{name} is {labels.shape}, the image {(height, width)}: bring them to one size first")
+    thickness = thickness or max(1, round(min(height, width) / 250))
+    for number in np.unique(mask[mask > 0]):
+        colour = np.array(CLASS_COLOURS[(int(number) - 1) % len(CLASS_COLOURS)], np.float32)
+        inside = mask == number
+        line = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
+        result[inside] = (1 - _FILL) * result[inside] + _FILL * colour
+        result[line] = colour
+    if truth is not None:
+        for number in np.unique(truth[(truth > 0) & (truth != IGNORE_INDEX)]):
+            inside = truth == number
+            result[binary_dilation(inside, iterations=thickness) & ~inside] = TRUTH_COLOUR
+    return np.asarray(result.round().clip(0, 255), dtype=np.uint8)
+
+
+def confidence_image(confidence: npt.NDArray[np.floating[Any]]) -> Picture:
+    """A confidence map (H, W) in [0, 1] as colours (H, W, 3): cividis, dark blue for 0 and yellow for 1."""
+    colours = mpl.colormaps["cividis"](np.clip(confidence, 0, 1), bytes=True)
+    return np.asarray(colours, dtype=np.uint8)[..., :3]
+
+
+def comparison_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """A grid of pictures, written to ``path`` (PNG): input, ground truth, then one column a method.
+
+    ``columns`` names the methods. Each row holds ``image``, uint8 (H, W) or (H, W, C); ``truth``, (H, W) class
+    numbers; ``predictions``, method -> (H, W); and, if wanted, ``title``, written at its left, and ``dice``,
+    method -> value in [0, 1], computed where it is missing. The Dice stands under each prediction.
+    """
+    if not rows:
+        raise ValueError("a comparison figure needs at least one row")
+    headings = ["Input", "Ground truth", *columns]
+    shapes = [np.asarray(row["image"]).shape for row in rows]
+    heights = [min(max(shape[0] / shape[1], 0.3), 2.0) * _PANEL for shape in shapes]
+    figure = Figure(figsize=(_PANEL * len(headings) + 0.4, sum(heights) + 0.3 * len(rows) + 0.75), layout="constrained")
+    axes = figure.subplots(len(rows), len(headings), squeeze=False, height_ratios=heights)
+    for row, line in zip(rows, axes, strict=True):
+        image, truth = _enlarged(row["image"], row["truth"])
+        pictures = [image, overlay(image, np.zeros_like(truth), truth)]
+        captions = [" ", " "]
+        for name in columns:
+            prediction = row["predictions"][name]
+            pictures.append(overlay(*_enlarged(row["image"], prediction), truth=truth))
+            dice = row.get("dice", {}).get(name)
+            if dice is None:
+                classes = max(2, 1 + int(max(prediction.max(), np.where(row["truth"] == 255, 0, row["truth"]).max())))
+                dice = case_metrics(prediction, row["truth"], classes)["dice"]
+            captions.append(f"Dice {dice:.2f}")
+        for axis, picture, caption in zip(line, pictures, captions, strict=True):
+            axis.imshow(picture, interpolation="antialiased")
+            axis.set_xlabel(caption, fontsize=10, labelpad=3)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(row.get("title", ""), fontsize=10)
+    for axis, heading in zip(axes[0], headings, strict=True):
+        axis.set_title(heading, fontsize=11)
+    figure.legend(
+        handles=[
+            Patch(facecolor=(*_unit(CLASS_COLOURS[0]), _FILL), edgecolor=_unit(CLASS_COLOURS[0]), label="prediction"),
+            Patch(facecolor="none", edgecolor=_unit(TRUTH_COLOUR), label="ground truth"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+    )
+    _save_figure(figure, path)
+
+
+def dice_chart(cases: Mapping[str, pd.DataFrame], path: Path, metric: str = "dice") -> None:
+    """Every case of every method as a point, with a box, by domain; written to ``path`` (PNG).
+
+    ``cases`` maps a method's name to its table of cases (columns domain and ``metric``). The box spans the quartiles,
+    its line is the median, the diamond the mean, and whiskers reach the 5th and 95th percentile.
+    """
+    domains = sorted({str(domain) for table in cases.values() for domain in table["domain"]})
+    if not domains:
+        raise ValueError("a chart needs at least one case")
+    step = 0.8 / len(cases)
+    width = max(4.5, 0.55 * len(cases) * len(domains) + 1.5)
+    figure = Figure(figsize=(width, 3.9), layout="constrained")
+    axis = figure.subplots()
+    generator = np.random.default_rng(0)  # only moves points sideways
+    for order, table in enumerate(cases.values()):
+        colour = METHOD_COLOURS[order % len(METHOD_COLOURS)]
+        for place, domain in enumerate(domains):
+            values = table.loc[table["domain"].astype(str) == domain, metric].to_numpy(dtype=np.float64)
+            if not values.size:
+                continue
+            centre = place + (order - (len(cases) - 1) / 2) * step
+            spread = generator.uniform(-0.28, 0.28, values.size) * step
+            axis.scatter(centre + spread, values, s=9, color=colour, alpha=0.35, linewidths=0)
+            line = {"color": colour, "linewidth": 1.4}
+            axis.boxplot(
+                values,
+                positions=[centre],
+                widths=0.7 * step,
+                whis=(5, 95),
+                showfliers=False,
+                showmeans=True,
+                manage_ticks=False,
+                boxprops=line,
+                whiskerprops=line,
+                capprops=line,
+                medianprops=line | {"linewidth": 2.2},
+                meanprops={"marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": colour},
+            )
+    axis.set_xticks(range(len(domains)), domains)
+    axis.set_xlim(-0.6, len(domains) - 0.4)
+    axis.set_ylabel(metric.capitalize())
+    if metric not in {"hd95", "assd"}:
+        axis.set_ylim(-0.02, 1.02)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    handles = [Patch(color=METHOD_COLOURS[i % len(METHOD_COLOURS)], label=name) for i, name in enumerate(cases)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False)
+    _save_figure(figure, path)
+
+
+def save_png(array: Picture, path: Path) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as PNG; the file appears whole or not at all."""
+    if array.dtype != np.uint8:
+        raise ValueError(f"a PNG is written from uint8, not {array.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file in one move: readers see the old file or the whole new one, and a failure leaves nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rgb(image: Picture) -> Picture:
+    if image.dtype != np.uint8:
+        raise ValueError(f"the image must be uint8, not {image.dtype}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3:
+        raise ValueError(f"the image is {image.shape}; (H, W) or (H, W, C) is needed")
+    # 1 channel is grey, 2 grey with opacity, 4 RGB with opacity, which is dropped
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
+def _enlarged(image: Picture, labels: npt.NDArray[Any]) -> tuple[Picture, npt.NDArray[Any]]:
+    rgb = _rgb(image)
+    factor = math.ceil(_SHARP / min(rgb.shape[:2]))
+    if factor < 2:
+        return rgb, labels
+    size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
+    larger = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+    return larger, labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _unit(colour: Colour) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255
+
+
+def _save_figure(figure: Figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+    write_atomic(path, buffer.getvalue())
