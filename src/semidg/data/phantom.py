@@ -71,16 +71,18 @@ class Lesion:
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         u = ((x - self.x) * cos + (z - self.z) * sin) / self.radius_x
         v = ((z - self.z) * cos - (x - self.x) * sin) / self.radius_z
-        theta = np.arctan2(v, u)
-        border = 1 + sum(a * np.cos(k * theta + phase) for k, a, phase in self.harmonics)
-        return np.asarray((border - np.hypot(u, v)) * np.sqrt(self.radius_x * self.radius_z))
+        # the border from a table of 4096 directions: many times faster than a sum of cosines a pixel
+        theta = np.arange(4096) * (2 * np.pi / 4096)
+        table = 1 + sum(a * np.cos(k * theta + phase) for k, a, phase in self.harmonics)
+        border = table[np.rint(np.arctan2(v, u) * (4096 / (2 * np.pi))).astype(np.intp) % 4096]
+        return np.asarray((border - np.hypot(u, v)) * np.sqrt(self.radius_x * self.radius_z), dtype=np.float32)
 
 
 def draw_lesion(top: float, bottom: float, rng: np.random.Generator) -> Lesion:
     """A lesion between the depths ``top`` and ``bottom`` of the glandular tissue, in mm."""
     kind = str(rng.choice(["oval", "lobulated", "spiculated"], p=[0.4, 0.35, 0.25]))
     spiculated = kind == "spiculated"
-    radius_x = 2.6 * np.exp(rng.uniform(0, np.log(3.6)))
+    radius_x = 2.6 * 3.6 ** rng.uniform(0, 1)  # log-uniform
     aspect = rng.uniform(0.75, 1.15) if spiculated else rng.uniform(0.5, 0.85)
     radius_z = min(radius_x * aspect, 0.48 * (bottom - top) + 1)
     orders, scale = {"oval": (4, 0.03), "lobulated": (6, 0.08), "spiculated": (14, 0.09)}[kind]
@@ -107,7 +109,8 @@ def simulate(scanner: Scanner, size: int, rng: np.random.Generator) -> tuple[Arr
     """One picture of one new patient.
 
     Returns the image, (H, ``size``) uint8, its mask, (H, ``size``) uint8 of 0 and 255, and what was drawn; H follows
-    from the scanner's field of view, pixels are square. The patient is drawn before anything that depends on the scanner.
+    from the scanner's field of view, pixels are square. The patient is drawn from a generator of its own, so the same
+    state of ``rng`` gives the same patient on every scanner.
     """
     grid = make_grid(scanner, size)
     patient = np.random.default_rng(rng.integers(2**63))

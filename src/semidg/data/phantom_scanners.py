@@ -69,19 +69,19 @@ SCANNERS: Mapping[str, Scanner] = MappingProxyType(
         # high-frequency small-parts probe, compounded, contrasty picture
         "aster": Scanner(
             width_mm=38, depth_mm=36, frequency_mhz=10, bandwidth=0.65, beam_mm=0.6, focus_mm=15, focal_zone_mm=14,
-            looks=2, noise_db=-62, assumed_attenuation=0.6, tgc_db=(-2, 0, 1, 0, -2), gain_db=-18,
-            dynamic_range_db=58, gamma=1.0, black=0.0, filtering=0.2,
+            looks=2, noise_db=-62, assumed_attenuation=0.6, tgc_db=(-2, 1, 2, 0, -3), gain_db=-25,
+            dynamic_range_db=56, gamma=1.0, black=0.0, filtering=0.2,
         ),
         # mid-frequency probe, wide dynamic range, gain rising with depth
         "borea": Scanner(
             width_mm=42, depth_mm=40, frequency_mhz=8, bandwidth=0.6, beam_mm=0.8, focus_mm=20, focal_zone_mm=14,
-            looks=1, noise_db=-60, assumed_attenuation=0.62, tgc_db=(-5, -3, 0, 2, 2), gain_db=-22,
+            looks=1, noise_db=-60, assumed_attenuation=0.62, tgc_db=(-6, -4, 0, 4, 6), gain_db=-24,
             dynamic_range_db=66, gamma=0.95, black=0.02, filtering=0.0,
         ),
         # zoomed in, high gain in the near field, smoothed picture
         "cirrus": Scanner(
             width_mm=35, depth_mm=34, frequency_mhz=12, bandwidth=0.7, beam_mm=0.55, focus_mm=12, focal_zone_mm=10,
-            looks=2, noise_db=-64, assumed_attenuation=0.58, tgc_db=(3, 2, 0, -2, -3), gain_db=-20,
+            looks=2, noise_db=-64, assumed_attenuation=0.58, tgc_db=(4, 3, 0, -4, -6), gain_db=-20,
             dynamic_range_db=62, gamma=1.15, black=0.0, filtering=0.5,
         ),
         # older low-frequency probe: coarse speckle, deep view, noise, near-field dark, grey and flat picture
@@ -96,7 +96,10 @@ SCANNERS: Mapping[str, Scanner] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Sampling of one picture: ``size`` x ``height`` square pixels of ``pixel_mm``, on a finer grid with margins."""
+    """Sampling of one picture of ``size`` x ``height`` square pixels of ``pixel_mm``, with margins in pixels.
+
+    Tissue has one value a pixel, (Nz, Nx); echoes are sampled OVERSAMPLING times finer in depth.
+    """
 
     size: int
     height: int
@@ -106,17 +109,27 @@ class Grid:
     @property
     def x(self) -> Array:
         """Lateral positions of the simulated beams in mm, (1, Nx) float32, 0 in the middle of the picture."""
-        index = np.arange(self.size + 2 * self.margin) - self.margin + 0.5
+        index = np.arange(fft.next_fast_len(self.size + 2 * self.margin)) - self.margin + 0.5
         return ((index - self.size / 2) * self.pixel_mm).astype(np.float32)[None, :]
 
     @property
     def z(self) -> Array:
-        """Depths of the simulated samples in mm, (Nz, 1) float32; the rows below the picture keep the bottom clean."""
-        index = np.arange((self.height + self.margin) * OVERSAMPLING) + 0.5
-        return (index * self.pixel_mm / OVERSAMPLING).astype(np.float32)[:, None]
+        """Depths of the rows in mm, (Nz, 1) float32; those below the picture keep its bottom clean."""
+        index = np.arange(fft.next_fast_len(self.height + self.margin)) + 0.5
+        return (index * self.pixel_mm).astype(np.float32)[:, None]
+
+    @property
+    def sample_mm(self) -> float:
+        """Axial distance of two samples of the echo."""
+        return self.pixel_mm / OVERSAMPLING
+
+    @property
+    def samples(self) -> Array:
+        """Depths of the samples of the echo in mm, (OVERSAMPLING * Nz, 1) float32."""
+        return ((np.arange(OVERSAMPLING * len(self.z)) + 0.5) * self.sample_mm).astype(np.float32)[:, None]
 
     def pixels(self, field: Array) -> Array:
-        """Mean of the simulated samples of each pixel: (Nz, Nx) -> (height, size)."""
+        """Mean of the samples of each pixel: (OVERSAMPLING * Nz, Nx) -> (height, size)."""
         rows = field[: self.height * OVERSAMPLING, self.margin : self.margin + self.size]
         return np.asarray(rows.reshape(self.height, OVERSAMPLING, self.size).mean(axis=1))
 
@@ -142,18 +155,19 @@ class Tissue:
 
 
 def envelope(scanner: Scanner, grid: Grid, tissue: Tissue, rng: np.random.Generator) -> Array:
-    """Detected echo amplitude before gain and compression, (Nz, Nx) float32; glandular tissue at the skin has power 1.
+    """Detected echo amplitude before gain and compression, (OVERSAMPLING * Nz, Nx) float32.
 
-    Each look is Rayleigh distributed in homogeneous tissue; compounding averages the looks' envelopes.
+    Glandular tissue at the skin has power 1. In homogeneous tissue each look is Rayleigh distributed; compounding
+    averages the envelopes of the looks.
     """
-    z, x = grid.z, grid.x
-    shape, step = tissue.echo_db.shape, grid.pixel_mm / OVERSAMPLING
     # Beer-Lambert on the way there and back: 2 f int alpha dz, in dB; dB/cm -> dB/mm is the factor 0.1
-    loss_db = 2 * scanner.frequency_mhz * 0.1 * step * np.cumsum(tissue.attenuation, axis=0) + tissue.contact_db
-    transmission = 10 ** (-loss_db / 20)
-    amplitude = 10 ** (tissue.echo_db / 20) * transmission / np.sqrt(2)
-    beam, pulse = _transfer(scanner, z, shape, grid.pixel_mm, step)
-    noise_level = 10 ** (scanner.noise_db / 20) / np.sqrt(2)
+    path_db = grid.pixel_mm * 0.1 * np.cumsum(tissue.attenuation, axis=0)
+    loss_db = 2 * scanner.frequency_mhz * path_db + tissue.contact_db
+    amplitude = (10 ** ((tissue.echo_db - loss_db) / 20) / np.sqrt(2)).astype(np.float32)
+    amplitude = np.repeat(amplitude, OVERSAMPLING, axis=0)
+    shape, x = amplitude.shape, grid.x[0]
+    beam, pulse = _transfer(scanner, grid)
+    noise_level = float(10 ** (scanner.noise_db / 20) / np.sqrt(2))
     wave_number = 2 * np.pi * scanner.frequency_mhz / SOUND_MM_PER_US
 
     detected = np.zeros(shape, np.float32)
@@ -163,8 +177,8 @@ def envelope(scanner: Scanner, grid: Grid, tissue: Tissue, rng: np.random.Genera
         for depth, strength in tissue.interfaces:
             # its phase turns along a slanted boundary, so the beam averages it away there: a boundary is bright only
             # where it faces the probe, or the angle of this look, whose delay is x sin(angle)
-            echo = strength * np.exp(-2j * wave_number * (depth + sine * x[0]))
-            _add_interface(field, depth / step - 0.5, echo)
+            echo = strength * np.exp(-2j * wave_number * (depth + sine * x))
+            _add_interface(field, depth / grid.sample_mm - 0.5, echo)
         # the tissue is seen through beam and pulse; the electronic noise enters after the beam, before the pulse filter
         field = fft.ifft(fft.fft(field, axis=1) * beam, axis=1)
         field += noise_level * _complex_normal(shape, rng)
@@ -178,7 +192,7 @@ def display(scanner: Scanner, grid: Grid, detected: Array, gain_db: float = 0.0)
 
     ``gain_db`` is what the operator turned, on top of the scanner's own gain.
     """
-    z = grid.z
+    z = grid.samples
     # time gain compensation: undo the assumed attenuation, then the sliders
     sliders = np.interp(z / scanner.depth_mm, np.linspace(0, 1, len(scanner.tgc_db)), scanner.tgc_db)
     tgc_db = 2 * scanner.frequency_mhz * 0.1 * scanner.assumed_attenuation * z + sliders
@@ -196,18 +210,18 @@ def _complex_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
 
 
-def _transfer(scanner: Scanner, z: Array, shape: tuple[int, ...], pitch: float, step: float) -> tuple[Array, Array]:
-    """Fourier transforms of the beam, (Nz, Nx), and of the pulse, (Nz, 1); Gaussian, of unit energy.
+def _transfer(scanner: Scanner, grid: Grid) -> tuple[Array, Array]:
+    """Fourier transforms of the beam, (samples, Nx), and of the pulse, (samples, 1); Gaussian, of unit energy.
 
     Unit energy keeps the mean echo of homogeneous tissue independent of depth: focal gain is part of the TGC.
     """
     # Gaussian beam: width grows as sqrt(1 + ((z - focus) / zone)^2)
-    width = scanner.beam_mm * np.sqrt(1 + ((z - scanner.focus_mm) / scanner.focal_zone_mm) ** 2)
-    beam = np.exp(-2 * (np.pi * width * FWHM_TO_SIGMA * fft.fftfreq(shape[1], pitch)) ** 2)
+    width = scanner.beam_mm * np.sqrt(1 + ((grid.samples - scanner.focus_mm) / scanner.focal_zone_mm) ** 2)
+    beam = np.exp(-2 * (np.pi * width * FWHM_TO_SIGMA * fft.fftfreq(grid.x.size, grid.pixel_mm)) ** 2)
     # Gaussian spectrum of -6 dB width B: sigma_t = 1 / (2 pi sigma_f); an echo from z takes 2 z / c
     sigma_t = 1 / (2 * np.pi * scanner.bandwidth * scanner.frequency_mhz * FWHM_TO_SIGMA)
     sigma_z = sigma_t * SOUND_MM_PER_US / 2
-    pulse = np.exp(-2 * (np.pi * sigma_z * fft.fftfreq(shape[0], step)) ** 2)[:, None]
+    pulse = np.exp(-2 * (np.pi * sigma_z * fft.fftfreq(grid.samples.size, grid.sample_mm)) ** 2)[:, None]
     beam /= np.sqrt(np.mean(beam**2, axis=1, keepdims=True))
     return beam.astype(np.float32), (pulse / np.sqrt(np.mean(pulse**2))).astype(np.float32)
 
@@ -226,4 +240,4 @@ def _lee(grey: Array, strength: float) -> Array:
     mean = ndimage.uniform_filter(grey, 3)
     variance = np.maximum(ndimage.uniform_filter(grey**2, 3) - mean**2, 0)
     keep = variance / (variance + np.median(variance) + 1e-12)
-    return grey + strength * (1 - keep) * (mean - grey)
+    return np.asarray(grey + strength * (1 - keep) * (mean - grey))
