@@ -1,0 +1,1 @@
+"""Data sets on disk: index, near-duplicates, splits, and a cache of decoded images."""

@@ -1,0 +1,76 @@
+"""Near-duplicate images: connected components over normalised cross-correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from semidg.errors import DataError
+
+#: Side in pixels of the grey thumbnails that are compared.
+THUMBNAIL = 64
+
+_BLOCK = 512  # rows of the correlation matrix held at once
+
+
+def thumbnail(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) uint8 grey -> (64, 64) uint8, squashed, antialiased bilinear."""
+    image = Image.fromarray(grey)
+    return np.array(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+
+
+def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> NDArray[np.int64]:
+    """Group number of each of N thumbnails (N, h, w) of grey values: (N,) int64, numbered by first appearance.
+
+    Two images are joined where r = sum_p a_p b_p > threshold, with a and b their grey values minus the mean over the
+    norm, r in [-1, 1]; a group is a connected component, so that a chain of twins is one group. A constant image has
+    no correlation with anything and is joined only to constant images of the same grey value. The matrix is made in
+    blocks of 512 rows. Raises DataError on another number of dimensions or values that are not finite.
+    """
+    if thumbnails.ndim != 3:
+        raise DataError(f"thumbnails must be (N, height, width), not {thumbnails.shape}")
+    count = len(thumbnails)
+    flat = thumbnails.reshape(count, -1).astype(np.float32)
+    if not np.isfinite(flat).all():
+        raise DataError("thumbnails hold NaN or infinite grey values")
+    constant = (flat == flat[:, :1]).all(axis=1) if flat.size else np.zeros(count, dtype=bool)
+    greys = flat[constant, 0]
+    flat -= flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat /= np.where(constant[:, None] | (norms == 0), 1, norms)
+    flat[constant] = 0
+
+    labels = np.arange(count)
+    members = np.flatnonzero(constant)
+    if len(members):
+        _, first = np.unique(greys, return_inverse=True)
+        starts = np.array([members[np.argmax(first == number)] for number in range(first.max() + 1)])
+        labels[members] = starts[first]
+    for start in range(0, count, _BLOCK):
+        correlation = flat[start : start + _BLOCK] @ flat[start:].T  # the upper triangle is enough
+        rows, columns = np.nonzero(np.minimum(correlation, 1.0) > threshold)
+        labels = _join(labels, rows + start, columns + start)
+    _, numbered = np.unique(labels, return_inverse=True)
+    return _by_first_appearance(numbered)
+
+
+def _join(labels: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Merge the components ``labels`` (each a node number) with new edges; only one edge a node is carried on."""
+    count = len(labels)
+    sources = np.concatenate([np.arange(count), left])
+    targets = np.concatenate([labels, right])
+    graph = coo_array((np.ones(len(sources), dtype=np.int8), (sources, targets)), shape=(count, count))
+    _, components = connected_components(graph, directed=False)
+    _, first = np.unique(components, return_index=True)
+    merged: NDArray[np.int64] = first[components].astype(np.int64)
+    return merged
+
+
+def _by_first_appearance(numbers: NDArray[np.generic]) -> NDArray[np.int64]:
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse.reshape(-1)]

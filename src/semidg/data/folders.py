@@ -1,0 +1,68 @@
+"""The folders layout: ``DOMAIN/images/NAME.ext`` with ``DOMAIN/masks/NAME.ext`` or ``DOMAIN/masks/NAME_mask.ext``.
+
+Folders inside ``images`` are kept: ``images/a/1.png`` has its mask at ``masks/a/1.png``. An image without a mask is
+unlabelled. Mask and image may have different endings.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from semidg.data.paths import Problems, list_images, natural_key
+from semidg.types import Record
+
+_MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.DOTALL)
+
+
+def domains(root: Path) -> list[str]:
+    """Names of the folders in ``root`` that hold ``images`` or ``masks``, in natural order."""
+    found = [
+        child.name
+        for child in root.iterdir()
+        if not child.name.startswith(".") and ((child / "images").is_dir() or (child / "masks").is_dir())
+    ]
+    return sorted(found, key=natural_key)
+
+
+def find_records(root: Path, problems: Problems) -> list[Record]:
+    """Records without size and group, in natural order; a mask without image and a doubled name go to ``problems``."""
+    records: list[Record] = []
+    for domain in domains(root):
+        if (
+            any((root / domain / part).is_symlink() for part in (".", "images", "masks"))
+            or (root / domain).is_symlink()
+        ):
+            problems.add("path that is not accepted", f"{domain}: the folder or one in it is a link to another folder")
+        else:
+            records += _domain_records(root, domain, problems)
+    return records
+
+
+def _domain_records(root: Path, domain: str, problems: Problems) -> list[Record]:
+    images = _by_name(root, domain, "images", problems)
+    masks = _by_name(root, domain, "masks", problems)
+    found: dict[str, list[str]] = {name: [] for name in images}
+    for name, path in masks.items():
+        match = _MASK.fullmatch(name)
+        owner = name if name in images or not match else match["image"]
+        if owner in found:
+            found[owner].append(path)
+        else:
+            problems.add("mask without image", path)
+    return [Record(f"{domain}/{name}", path, tuple(found[name]), domain, "", "", 0, 0) for name, path in images.items()]
+
+
+def _by_name(root: Path, domain: str, part: str, problems: Problems) -> dict[str, str]:
+    """Path without ending, relative to ``DOMAIN/part`` -> path relative to the root."""
+    folder = root / domain / part
+    named: dict[str, str] = {}
+    if not folder.is_dir():
+        return named
+    for path in list_images(root, folder, problems, recursive=True):
+        name = PurePosixPath(path).relative_to(PurePosixPath(domain) / part).with_suffix("").as_posix()
+        if name in named:
+            problems.add("name that is not unique", f"{named[name]} and {path}")
+        else:
+            named[name] = path
+    return named

@@ -1,0 +1,240 @@
+"""A data set on disk -> one Record an image -> index.csv, whatever its layout."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semidg.data import busi, folders
+from semidg.data.duplicates import near_duplicate_groups, thumbnail
+from semidg.data.images import read_image, read_mask
+from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
+from semidg.errors import DataError
+from semidg.types import Record
+
+#: Columns of index.csv. Several masks are joined by ";"; a ";" or "\" in a name has a "\" before it.
+COLUMNS = ("id", "image", "masks", "domain", "class", "group", "width", "height")
+
+
+@dataclass(frozen=True)
+class Index:
+    """A data set: all its images, with what is known of them.
+
+    root: the folder that the paths of the records start from; for BUSI the folder that holds ``benign``, even where
+    the folder above it was given. layout: ``busi`` or ``folders``; ``csv`` for an index.csv of another layout.
+    skipped: one line for each problem passed over because of ``skip_bad``.
+    """
+
+    root: Path
+    layout: str
+    records: tuple[Record, ...]
+    skipped: tuple[str, ...] = ()
+
+
+class _Checked(NamedTuple):
+    """What the look at one record found: the thumbnail and the size of its image, and its problems (kind, line)."""
+
+    thumbnail: NDArray[np.uint8] | None
+    size: tuple[int, int]
+    problems: list[tuple[str, str]]
+
+
+def build_index(
+    root: Path,
+    layout: str = "auto",
+    include_normal: bool = False,
+    similarity: float = 0.95,
+    skip_bad: bool = False,
+    classes: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Index:
+    """Index the data set at ``root``: every file is decoded and checked, near-duplicates get one group.
+
+    layout: ``auto``, ``busi`` or ``folders``. similarity: normalised cross-correlation above which two images are
+    near-duplicates. skip_bad: leave a record with a problem out and note it in ``Index.skipped``, in place of the
+    error. classes: how many values a mask may hold. progress: called with (images done, images in all).
+    Raises DataError with one line for each problem of the data set, all at once.
+    """
+    located, found = locate(Path(root), layout)
+    problems = Problems(located)
+    if found == "busi":
+        records = busi.find_records(located, problems, include_normal)
+    else:
+        records = folders.find_records(located, problems)
+
+    kept: list[Record] = []
+    thumbnails: list[NDArray[np.uint8]] = []
+    with ThreadPoolExecutor(cpu_threads()) as pool:
+        checks = pool.map(lambda record: _check(located, record, classes), records)
+        for done, (record, checked) in enumerate(zip(records, checks, strict=True), start=1):
+            for kind, line in checked.problems:
+                problems.add(kind, line)
+            if checked.thumbnail is not None and not checked.problems:
+                kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
+                thumbnails.append(checked.thumbnail)
+            if progress is not None:
+                progress(done, len(records))
+    if problems and not (skip_bad and kept):
+        raise DataError(problems.text())
+    if not kept:
+        raise DataError(f"{root}: no image found in the layout {found!r}; docs/reference/data-formats.md shows it")
+    groups = near_duplicate_groups(np.stack(thumbnails), similarity)
+    first: dict[int, str] = {}
+    for record, group in zip(kept, groups.tolist(), strict=True):
+        first.setdefault(group, record.id)
+    grouped = (replace(record, group=first[group]) for record, group in zip(kept, groups.tolist(), strict=True))
+    return Index(located, found, tuple(grouped), tuple(problems.lines()))
+
+
+def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
+    """The folder that paths start from, and the layout of the data set; raises DataError if it is none we know."""
+    if not root.is_dir():
+        state = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{root}: {state}; set data.root to the root folder of the data set")
+    if layout not in ("auto", "busi", "folders"):
+        raise DataError(f"{layout!r}: unknown layout; set data.layout to auto, busi or folders")
+    try:
+        has_domains = bool(folders.domains(root))
+        busi_root = busi.find_root(root)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from error
+    if has_domains and layout != "busi":
+        return root, "folders"
+    if busi_root is not None and layout != "folders":
+        return busi_root, "busi"
+    if (root / "images").is_dir() and layout != "busi":
+        raise DataError(f"{root}: holds images/ itself; give the folder above it, where {root.name!r} is a domain")
+    expected = {
+        "busi": "benign/ and malignant/ with 'NAME.png' and 'NAME_mask.png'",
+        "folders": "DOMAIN/images/ and DOMAIN/masks/",
+    }
+    wanted = " or ".join(text for name, text in expected.items() if layout in ("auto", name))
+    raise DataError(f"{root}: no image found; expected {wanted}")
+
+
+def write_index(index: Index, path: Path) -> None:
+    """Write index.csv (UTF-8, columns COLUMNS), complete or not at all; raises DataError if it cannot be written."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for record in index.records:
+                writer.writerow(
+                    (
+                        record.id,
+                        record.image,
+                        _join(record.masks),
+                        record.domain,
+                        record.class_name,
+                        record.group,
+                        record.width,
+                        record.height,
+                    )
+                )
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def read_index(path: Path, root: Path) -> Index:
+    """Read an index.csv and check that its paths stay below ``root``; the image files themselves are not opened.
+
+    Raises DataError that names the row on a missing column, a bad number, a doubled id or a path that leaves the root.
+    """
+    try:
+        located, layout = locate(Path(root))
+    except DataError:
+        if not Path(root).is_dir():
+            raise
+        located, layout = Path(root), "csv"
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+            columns = tuple(rows[0]) if rows else ()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); make it with `semidg index`") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error}); make it again with `semidg index`") from error
+    missing = [column for column in COLUMNS if column not in columns]
+    if missing:
+        what = f"the column(s) {', '.join(missing)} are missing" if rows else "no image is listed"
+        raise DataError(f"{path}: {what}; make it again with `semidg index`")
+    records: list[Record] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        try:
+            record = _record(row, located)
+        except (DataError, TypeError, ValueError) as error:
+            raise DataError(f"{path}, image {number}: {error}; correct it or make the index again") from error
+        if record.id in seen:
+            raise DataError(f"{path}, image {number}: the id {printable(record.id)!r} stands twice; remove one")
+        seen.add(record.id)
+        records.append(record)
+    return Index(located, layout, tuple(records))
+
+
+def _record(row: dict[str, str], root: Path) -> Record:
+    if None in row or None in row.values():
+        raise DataError("has another number of columns than the heading")
+    masks = _separate(row["masks"])
+    for relative in (row["image"], *masks):
+        resolve_inside(root, relative)
+    width, height = int(row["width"]), int(row["height"])
+    if not row["id"] or width < 1 or height < 1:
+        raise DataError(f"id {row['id']!r} of size {width} x {height}: an id and a size above 0 are needed")
+    return Record(row["id"], row["image"], masks, row["domain"], row["class"], row["group"] or row["id"], width, height)
+
+
+def _check(root: Path, record: Record, classes: int) -> _Checked:
+    """Decode the image and each mask of a record and compare their sizes."""
+    problems: list[tuple[str, str]] = []
+    small, size = None, (0, 0)
+    try:
+        grey = read_image(root / record.image, channels=1)[..., 0]
+        small, size = thumbnail(grey), (grey.shape[1], grey.shape[0])
+    except DataError as error:
+        problems.append(("file that cannot be used", str(error)))
+    for mask in record.masks:
+        try:
+            pixels = read_mask([root / mask], classes)
+        except DataError as error:
+            problems.append(("file that cannot be used", str(error)))
+            continue
+        if small is not None and pixels.shape != (size[1], size[0]):
+            line = f"{record.image} is {size[0]} x {size[1]}, {mask} is {pixels.shape[1]} x {pixels.shape[0]}"
+            problems.append(("size of image and mask differ", line))
+    if classes > 2 and len(record.masks) > 1 and not problems:
+        try:
+            read_mask([root / mask for mask in record.masks], classes)
+        except DataError as error:
+            problems.append(("file that cannot be used", str(error)))
+    return _Checked(small, size, problems)
+
+
+def _join(masks: Sequence[str]) -> str:
+    return ";".join(mask.replace("\\", "\\\\").replace(";", "\\;") for mask in masks)
+
+
+def _separate(joined: str) -> tuple[str, ...]:
+    if not joined:
+        return ()
+    parts = re.findall(r"((?:[^\\;]|\\.)*)(?:;|$)", joined, re.DOTALL)
+    return tuple(re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts if part)

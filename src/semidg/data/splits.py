@@ -1,0 +1,137 @@
+"""Division of a data set into labelled, unlabelled, validation and test part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from semidg.config import SplitConfig
+from semidg.data.draw import Group, draw_groups, make_groups, stratum_sizes
+from semidg.data.lists import PARTS, Split, count_parts, count_twins, read_split, write_split
+from semidg.errors import SplitError
+from semidg.types import Record
+
+__all__ = ["PARTS", "Split", "make_split", "read_split", "write_split"]
+
+
+def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, seed: int) -> Split:
+    """Divide ``records``; the same arguments give the same split, whatever the order of the records.
+
+    Validation and test part hold images with a mask and depend on ``config`` alone. Of the training images with a
+    mask, the part ``labelled`` (in (0, 1]) is drawn at random with ``seed``, whole groups, stratified by domain and
+    class; all other training images are the unlabelled part. With ``config.target`` that domain is the test part, and
+    a group with a member in it is in no other part. An image without a mask that belongs to a group in an evaluation
+    part, or to the target, is in no part at all (``meta["left_out"]``).
+    Raises SplitError if a part that was asked for would be empty, or a domain is unknown.
+    """
+    if not 0 < labelled <= 1:
+        raise SplitError(f"labelled = {labelled:g}: must be above 0 and at most 1")
+    if config.validation + (0 if config.target else config.test) >= 1:
+        raise SplitError("data.split.validation + data.split.test must stay below 1; lower one of them")
+    records = sorted(records, key=lambda record: record.id)
+    doubled = [name for name, count in Counter(record.id for record in records).items() if count > 1]
+    if doubled:
+        raise SplitError(f"the id {doubled[0]!r} stands twice in the data; make the index again")
+    if not any(record.labelled for record in records):
+        raise SplitError("no image of the data has a mask, so the labelled part would be empty; add masks")
+
+    left_out: dict[str, list[str]] = {}
+    if config.target is None:
+        sources, test = list(records), []
+    else:
+        sources, test = _hold_out(records, config.target, left_out)
+    groups = make_groups(sources, together=config.protocol == "grouped")
+    sizes = stratum_sizes(groups)
+    if config.target is None:
+        test, groups = _take(groups, sizes, config.test, config.seed, "test", left_out)
+    validation, training = _take(groups, sizes, config.validation, config.seed, "validation", left_out)
+    labelled_part, unlabelled = _labelled_draw(training, labelled, seed)
+
+    split = Split(*(tuple(sorted(p, key=lambda r: r.id)) for p in (labelled_part, unlabelled, validation, test)))
+    masked = sum(len(group.masked) for group in training)
+    split.meta.update(
+        protocol=config.protocol,
+        target=config.target,
+        seed=config.seed,
+        labelled_seed=seed,
+        similarity=config.similarity,
+        fractions={"labelled": labelled, "validation": config.validation, "test": config.test},
+        labelled_of_training=[len(labelled_part), masked],
+        counts=count_parts(split),
+        twins_in_training=count_twins(split),
+        left_out={reason: sorted(ids) for reason, ids in left_out.items()},
+    )
+    return split
+
+
+def _hold_out(
+    records: Sequence[Record], target: str, left_out: dict[str, list[str]]
+) -> tuple[list[Record], list[Record]]:
+    """(source records without twin in the target domain, target records with a mask)."""
+    domains = sorted({record.domain for record in records})
+    if target not in domains:
+        raise SplitError(f"data.split.target = {target!r}: unknown domain; the data has {', '.join(domains)}")
+    touched = {record.group for record in records if record.domain == target}
+    sources = [record for record in records if record.group not in touched]
+    for record in records:
+        if record.domain == target and not record.labelled:
+            left_out.setdefault("target domain, without mask", []).append(record.id)
+        elif record.domain != target and record.group in touched:
+            left_out.setdefault("twin of a target image", []).append(record.id)
+    test = [record for record in records if record.domain == target and record.labelled]
+    if not test:
+        raise SplitError(f"data.split.target = {target!r}: no image of that domain has a mask; name another domain")
+    if not any(record.labelled for record in sources):
+        raise SplitError(
+            f"data.split.target = {target!r}: no image with a mask is left outside of it to train on; "
+            f"name another domain (the data has {', '.join(domains)})"
+        )
+    return sources, test
+
+
+def _take(
+    groups: list[Group],
+    sizes: dict[tuple[str, str], int],
+    fraction: float,
+    seed: int,
+    part: str,
+    left_out: dict[str, list[str]],
+) -> tuple[list[Record], list[Group]]:
+    """(records of an evaluation part that holds ``fraction`` of each stratum, the groups that remain)."""
+    if fraction == 0:
+        return [], groups
+    chosen = draw_groups(groups, {name: fraction * size for name, size in sizes.items()}, seed, part)
+    taken = [group for group in groups if group.name in chosen]
+    if not taken:
+        raise SplitError(
+            f"data.split.{part} = {fraction:g}: leaves no group of images for the {part} part "
+            f"({sum(sizes.values())} images in {len(groups)} groups); raise it, or set it to 0 to go without"
+        )
+    for record in _records(taken):
+        if not record.labelled:
+            left_out.setdefault("without mask, twin of an evaluation image", []).append(record.id)
+    return [record for group in taken for record in group.masked], [g for g in groups if g.name not in chosen]
+
+
+def _labelled_draw(training: list[Group], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """(labelled records, unlabelled records) of the training groups."""
+    sizes = stratum_sizes(training)
+    total = sum(sizes.values())
+    if total == 0:
+        raise SplitError(
+            "no training image with a mask is left beside the validation and test part; "
+            "lower data.split.validation or data.split.test, or add images"
+        )
+    chosen = draw_groups(training, {name: fraction * size for name, size in sizes.items()}, seed, "labelled")
+    if not chosen:
+        raise SplitError(
+            f"labelled = {fraction:g}: leaves no group of the {total} training images with a mask; "
+            f"raise it to {min(1.0, 1 / total):.2g} or more"
+        )
+    ids = {record.id for group in training if group.name in chosen for record in group.masked}
+    everything = _records(training)
+    return [r for r in everything if r.id in ids], [r for r in everything if r.id not in ids]
+
+
+def _records(groups: Iterable[Group]) -> list[Record]:
+    return [record for group in groups for record in group.records]
