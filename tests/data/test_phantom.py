@@ -101,6 +101,14 @@ def test_refuses_a_phantom_with_something_of_the_users_in_it(tmp_path: Path) -> 
     assert files(out) == before
 
 
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_phantom(tmp_path / "link", 1, 48)
+    write_phantom(tmp_path / "link", 2, 48)
+    assert (tmp_path / "link").is_symlink()
+    assert len(files(tmp_path / "real")) == 4 * len(NAMES) + 1
+
+
 def test_refuses_a_file_and_values_out_of_range(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="not a folder"):

@@ -272,9 +272,9 @@ def write_phantom(
         raise ConfigError(f"size: {size} pixels are too few to show a lesion; give {SMALLEST_SIZE} or more")
     if seed < 0:
         raise ConfigError(f"seed: {seed} is negative; give 0 or more")
-    out = out.expanduser().absolute()
-    _check_replaceable(out)
+    out = out.expanduser().resolve()
     try:
+        _check_replaceable(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
             new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -326,12 +326,11 @@ def _write(
 
 def _check_replaceable(out: Path) -> None:
     """Raise DataError unless ``out`` is absent, an empty folder, or a phantom and nothing else."""
-    if not out.exists() and not out.is_symlink():
+    if not out.exists():
         return
     if not out.is_dir():
         raise DataError(f"{out}: is not a folder; choose another place for the phantom")
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    if not found:
+    if not any(out.iterdir()):
         return
     try:
         description = json.loads((out / "phantom.json").read_text("utf-8"))
@@ -342,6 +341,7 @@ def _check_replaceable(out: Path) -> None:
         known, own = False, set()
     if not known:
         raise DataError(f"{out}: is not empty and not a phantom; choose another folder or empty it")
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     extra = sorted(found - own - {"phantom.json", "index.csv"})
     if extra:
         raise DataError(
