@@ -36,9 +36,10 @@ CLASS_COLOURS: tuple[Colour, ...] = ((230, 159, 0), (0, 158, 115), (204, 121, 16
 #: Methods in a chart, in order; the dark end first, so that two methods also differ in print without colour.
 METHOD_COLOURS = ("#6b7280", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
-_FILL = 0.35
+_FILL = 0.3
 _PANEL = 2.1  # width of a picture in the comparison figure, inches
 _SHARP = 400  # pictures below this side are enlarged for it, so that contours stay thin
+_DPI = 160
 
 
 def overlay(
@@ -88,18 +89,22 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str],
     headings = ["Input", "Ground truth", *columns]
     shapes = [np.asarray(row["image"]).shape for row in rows]
     heights = [min(max(shape[0] / shape[1], 0.3), 2.0) * _PANEL for shape in shapes]
-    figure = Figure(figsize=(_PANEL * len(headings) + 0.4, sum(heights) + 0.3 * len(rows) + 0.75), layout="constrained")
+    figure = Figure(figsize=(_PANEL * len(headings) + 0.4, sum(heights) + 0.24 * len(rows) + 0.6))
+    figure.set_layout_engine("constrained", h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
     axes = figure.subplots(len(rows), len(headings), squeeze=False, height_ratios=heights)
     for row, line in zip(rows, axes, strict=True):
         image, truth = _enlarged(row["image"], row["truth"])
-        pictures = [image, overlay(image, np.zeros_like(truth), truth)]
+        bold = max(1, round(min(truth.shape) / 170))  # the grid shows pictures smaller than they are
+        pictures = [image, overlay(image, np.zeros_like(truth), truth, bold)]
         captions = [" ", " "]
         for name in columns:
             prediction = row["predictions"][name]
-            pictures.append(overlay(*_enlarged(row["image"], prediction), truth=truth))
+            pictures.append(overlay(*_enlarged(row["image"], prediction), truth, bold))
             dice = row.get("dice", {}).get(name)
             if dice is None:
-                classes = max(2, 1 + int(max(prediction.max(), np.where(row["truth"] == 255, 0, row["truth"]).max())))
+                classes = max(
+                    2, 1 + int(max(prediction.max(), np.where(row["truth"] == IGNORE_INDEX, 0, row["truth"]).max()))
+                )
                 dice = case_metrics(prediction, row["truth"], classes)["dice"]
             captions.append(f"Dice {dice:.2f}")
         for axis, picture, caption in zip(line, pictures, captions, strict=True):
@@ -222,5 +227,5 @@ def _unit(colour: Colour) -> tuple[float, float, float]:
 def _save_figure(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
     write_atomic(path, buffer.getvalue())

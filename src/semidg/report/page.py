@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import mimetypes
 import numbers
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from semidg.errors import RunError
 from semidg.report.figures import write_atomic
@@ -28,9 +30,9 @@ def write_page(  # noqa: PLR0917 - the order of the page
     """Write a self-contained HTML page to ``path``; the file appears whole or not at all.
 
     ``summary`` is plain text, an empty line begins a new paragraph. ``tables`` are (caption, table); the index is
-    shown only where it has a name; floats get three decimals, one from 10 on, and a missing value a dash. ``figures``
-    are (caption, PNG, JPEG or SVG file), embedded. ``details`` are named facts such as the command and the versions,
-    shown at the end. All text is escaped. Raises RunError that names a picture that cannot be read.
+    shown only where it has a name; floats get three decimals, or one in a column that reaches 10, and a missing value
+    a dash. ``figures`` are (caption, PNG, JPEG or SVG file), embedded. ``details`` are named facts such as the command
+    and the versions, shown at the end. All text is escaped. Raises RunError that names a picture that cannot be read.
     """
     environment = Environment(
         loader=PackageLoader("semidg.report", "."),
@@ -43,7 +45,7 @@ def write_page(  # noqa: PLR0917 - the order of the page
         title=title,
         paragraphs=[part.strip() for part in summary.split("\n\n") if part.strip()],
         tables=[_table(caption, table) for caption, table in tables],
-        figures=[(caption, _data_uri(picture)) for caption, picture in figures],
+        figures=[{"caption": caption, **_picture(picture)} for caption, picture in figures],
         details=details,
     )
     write_atomic(path, text.encode("utf-8"))
@@ -53,17 +55,13 @@ def _table(caption: str, table: pd.DataFrame) -> dict[str, Any]:
     """What the template needs: the heading and, for each cell, its text and whether it is a number."""
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
-    columns = [
-        table[name].tolist() if table.columns.is_unique else table.iloc[:, i].tolist()
-        for i, name in enumerate(table.columns)
-    ]
+    columns = [table.iloc[:, place].tolist() for place in range(table.shape[1])]
     numeric = [all(_is_number(value) for value in column) for column in columns]
     return {
         "caption": caption,
         "columns": list(zip(map(_heading, table.columns), numeric, strict=True)),
         "rows": [
-            [(_cell(value), is_number) for value, is_number in zip(row, numeric, strict=True)]
-            for row in zip(*columns, strict=True)
+            list(zip(row, numeric, strict=True)) for row in zip(*(_texts(column) for column in columns), strict=True)
         ],
     }
 
@@ -76,20 +74,37 @@ def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool))
 
 
-def _cell(value: object) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+def _texts(column: Sequence[object]) -> list[str]:
+    """The cells of one column; all its floats get the same number of decimals."""
+    floats = [value for value in column if isinstance(value, float) and math.isfinite(value)]
+    decimals = 1 if any(abs(value) >= 10 for value in floats) else 3
+    return [_text(value, decimals) for value in column]
+
+
+def _text(value: object, decimals: int) -> str:
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+        # a p value of 1e-9 must not read as 0
+        return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-decimals else f"{value:.{decimals}f}"
     return str(value)
 
 
-def _data_uri(picture: Path) -> str:
-    kind = mimetypes.guess_type(picture.name)[0]
+def _picture(path: Path) -> dict[str, Any]:
+    """``source``, a data URI, and ``width`` in CSS pixels (1/96 inch) where the file states its resolution."""
+    kind = mimetypes.guess_type(path.name)[0]
     if kind not in {"image/png", "image/jpeg", "image/svg+xml"}:
-        raise RunError(f"{picture}: only PNG, JPEG and SVG pictures can stand in a page")
+        raise RunError(f"{path}: only PNG, JPEG and SVG pictures can stand in a page")
     try:
-        data = picture.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
-        raise RunError(f"{picture}: cannot be read for the page ({error.strerror})") from error
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+        raise RunError(f"{path}: cannot be read for the page ({error.strerror})") from error
+    width = None
+    if kind != "image/svg+xml":
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                if dots := image.info.get("dpi"):
+                    width = round(image.width * 96 / dots[0])
+        except OSError as error:
+            raise RunError(f"{path}: not a readable picture") from error
+    return {"source": f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", "width": width}
