@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -76,6 +76,7 @@ def open_cache(
     size: int,
     channels: int,
     classes: int = 2,
+    *,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
@@ -137,11 +138,13 @@ def _build(
     for stale in place.parent.glob(f"{place.name}.*.tmp"):  # of a process that was killed
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}.", suffix=".tmp"))
+    new = temporary / "new"  # with the permissions of any new folder, where mkdtemp's are the user's alone
     checksums: list[tuple[int, int]] = []
     try:
+        new.mkdir()
         with (
-            (temporary / "images.npy").open("wb") as images,
-            (temporary / "masks.npy").open("wb") as masks,
+            (new / "images.npy").open("wb") as images,
+            (new / "masks.npy").open("wb") as masks,
             contextlib.closing(_decoded(root, records, size, channels, classes)) as rows,
         ):
             _write_header(images, (count, size, size, channels))
@@ -159,22 +162,21 @@ def _build(
             "ids": [record.id for record in records],
             "crc32": checksums,
         }
-        (temporary / "cache.json").write_text(json.dumps(meta), "utf-8")
+        (new / "cache.json").write_text(json.dumps(meta), "utf-8")
         if place.exists():  # damaged, or it would have been used
-            os.replace(place, temporary / "old")
+            place.replace(temporary / "old")
         try:
-            os.replace(temporary, place)
+            new.replace(place)
         except OSError:
             if not _intact(place):  # else another process was faster, where files cannot be locked
                 raise
-        shutil.rmtree(place / "old", ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _decoded(
     root: Path, records: Sequence[Record], size: int, channels: int, classes: int
-) -> Iterator[tuple[bytes, bytes]]:
+) -> Generator[tuple[bytes, bytes]]:
     """The bytes of each resized image and mask, in order, decoded by several threads a few records ahead."""
 
     def decode(record: Record) -> tuple[bytes, bytes]:
@@ -216,7 +218,7 @@ def _intact(place: Path) -> bool:
             [zlib.crc32(cache.images[row]), zlib.crc32(cache.masks[row])] == meta["crc32"][row]
             for row in range(0, count, step)
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError):
         return False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -17,9 +17,13 @@ _BLOCK = 512  # rows of the correlation matrix held at once
 
 
 def thumbnail(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) uint8 grey -> (64, 64) uint8, squashed, antialiased bilinear."""
-    image = Image.fromarray(grey)
-    return np.array(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+    """(H, W) uint8 grey -> (64, 64) uint8: squashed, antialiased bilinear, smoothed by a Gaussian of 1 pixel.
+
+    Without the smoothing, speckle that is shifted by a pixel or cropped a little lowers the correlation of true twins
+    (on BUSI to 0.86) and their number hangs on the threshold.
+    """
+    small = Image.fromarray(grey).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    return np.array(small.filter(ImageFilter.GaussianBlur(1)))
 
 
 def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> NDArray[np.int64]:
@@ -73,4 +77,5 @@ def _by_first_appearance(numbers: NDArray[np.generic]) -> NDArray[np.int64]:
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
+    numbered: NDArray[np.int64] = rank[inverse.reshape(-1)]
+    return numbered

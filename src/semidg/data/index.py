@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -55,6 +54,7 @@ def build_index(
     include_normal: bool = False,
     similarity: float = 0.95,
     skip_bad: bool = False,
+    *,
     classes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
@@ -129,8 +129,8 @@ def write_index(index: Index, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 (a descriptor, not a path)
+            writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for record in index.records:
                 writer.writerow(
@@ -146,7 +146,7 @@ def write_index(index: Index, path: Path) -> None:
                     )
                 )
         Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from error
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -76,10 +75,9 @@ def write_split(split: Split, root: Path, folder: Path) -> None:
         "ids_sha256": _ids_digest(split),
     }
     texts["split.json"] = json.dumps(meta, indent=2, ensure_ascii=False) + "\n"
-    if folder.exists() and not (folder.is_dir() and _FILES.issuperset(p.name for p in folder.iterdir())):
-        raise SplitError(f"{folder}: exists and holds other files than a split; choose another folder")
     temporary: Path | None = None
     try:
+        _refuse_foreign(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
         new = temporary / "new"
@@ -87,11 +85,11 @@ def write_split(split: Split, root: Path, folder: Path) -> None:
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8", newline="")
         if folder.exists():
-            os.replace(folder, temporary / "old")
-        os.replace(new, folder)
+            folder.replace(temporary / "old")
+        new.replace(folder)
     except OSError as error:
         if temporary is not None and (temporary / "old").exists() and not folder.exists():
-            os.replace(temporary / "old", folder)
+            (temporary / "old").replace(folder)
         raise SplitError(f"{folder}: cannot be written ({error.strerror}); free space or choose another") from error
     finally:
         if temporary is not None:
@@ -152,6 +150,11 @@ def _list_text(records: Sequence[Record], root: Path) -> str:
                 raise SplitError(str(error)) from error
         lines.append("\t".join((record.image, *record.masks)) + "\n")
     return "".join(lines)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and _FILES.issuperset(path.name for path in folder.iterdir())):
+        raise SplitError(f"{folder}: exists and holds other files than a split; choose another folder")
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

@@ -53,6 +53,9 @@ def list_images(root: Path, folder: Path, problems: Problems, recursive: bool = 
     Hidden files and folders and files of other kinds are passed over. A link that leaves the root, a broken link, a
     linked folder, and a name that is no UTF-8 go to ``problems``. Raises DataError if a folder cannot be listed.
     """
+    if folder.resolve() != root.resolve() / folder.relative_to(root):
+        problems.add("path that is not accepted", f"{folder.relative_to(root).as_posix()}: a link to a folder")
+        return
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
     except OSError as error:
@@ -60,10 +63,7 @@ def list_images(root: Path, folder: Path, problems: Problems, recursive: bool = 
     for entry in entries:
         relative = Path(entry.path).relative_to(root).as_posix()
         if entry.is_dir() and recursive and not entry.name.startswith("."):
-            if entry.is_symlink():
-                problems.add("path that is not accepted", f"{relative}: a link to a folder")
-            else:
-                yield from list_images(root, Path(entry.path), problems, recursive)
+            yield from list_images(root, Path(entry.path), problems, recursive)
         if not is_image_name(entry.name) or entry.is_dir():
             continue
         reason = _refusal(root, relative, entry)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from semidg.config import SplitConfig
-from semidg.data.draw import Group, draw_groups, make_groups, stratum_sizes
+from semidg.data.draw import Group, Stratum, draw_groups, make_groups, stratum_sizes
 from semidg.data.lists import PARTS, Split, count_parts, count_twins, read_split, write_split
 from semidg.errors import SplitError
 from semidg.types import Record
@@ -36,18 +37,21 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
         raise SplitError("no image of the data has a mask, so the labelled part would be empty; add masks")
 
     left_out: dict[str, list[str]] = {}
+    test: list[Record] = []
     if config.target is None:
-        sources, test = list(records), []
+        sources = list(records)
     else:
         sources, test = _hold_out(records, config.target, left_out)
     groups = make_groups(sources, together=config.protocol == "grouped")
     sizes = stratum_sizes(groups)
     if config.target is None:
-        test, groups = _take(groups, sizes, config.test, config.seed, "test", left_out)
-    validation, training = _take(groups, sizes, config.validation, config.seed, "validation", left_out)
+        taken, groups = _take(groups, sizes, config, "test")
+        test = _masked(taken, left_out)
+    taken, training = _take(groups, sizes, config, "validation")
+    validation = _masked(taken, left_out)
     labelled_part, unlabelled = _labelled_draw(training, labelled, seed)
 
-    split = Split(*(tuple(sorted(p, key=lambda r: r.id)) for p in (labelled_part, unlabelled, validation, test)))
+    split = Split(_sorted(labelled_part), _sorted(unlabelled), _sorted(validation), _sorted(test))
     masked = sum(len(group.masked) for group in training)
     split.meta.update(
         protocol=config.protocol,
@@ -90,27 +94,27 @@ def _hold_out(
 
 
 def _take(
-    groups: list[Group],
-    sizes: dict[tuple[str, str], int],
-    fraction: float,
-    seed: int,
-    part: str,
-    left_out: dict[str, list[str]],
-) -> tuple[list[Record], list[Group]]:
-    """(records of an evaluation part that holds ``fraction`` of each stratum, the groups that remain)."""
+    groups: list[Group], sizes: dict[Stratum, int], config: SplitConfig, part: Literal["validation", "test"]
+) -> tuple[list[Group], list[Group]]:
+    """(groups of an evaluation part, with its fraction of each stratum; groups that remain)."""
+    fraction = config.validation if part == "validation" else config.test
     if fraction == 0:
         return [], groups
-    chosen = draw_groups(groups, {name: fraction * size for name, size in sizes.items()}, seed, part)
-    taken = [group for group in groups if group.name in chosen]
-    if not taken:
+    chosen = draw_groups(groups, {name: fraction * size for name, size in sizes.items()}, config.seed, part)
+    if not chosen:
         raise SplitError(
             f"data.split.{part} = {fraction:g}: leaves no group of images for the {part} part "
-            f"({sum(sizes.values())} images in {len(groups)} groups); raise it, or set it to 0 to go without"
+            f"({sum(sizes.values())} images with a mask in {len(groups)} groups); raise it, or set it to 0"
         )
-    for record in _records(taken):
+    return [group for group in groups if group.name in chosen], [g for g in groups if g.name not in chosen]
+
+
+def _masked(groups: Iterable[Group], left_out: dict[str, list[str]]) -> list[Record]:
+    """The records of evaluation groups that have a mask; the others are noted in ``left_out``."""
+    for record in _records(groups):
         if not record.labelled:
             left_out.setdefault("without mask, twin of an evaluation image", []).append(record.id)
-    return [record for group in taken for record in group.masked], [g for g in groups if g.name not in chosen]
+    return [record for group in groups for record in group.masked]
 
 
 def _labelled_draw(training: list[Group], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
@@ -135,3 +139,7 @@ def _labelled_draw(training: list[Group], fraction: float, seed: int) -> tuple[l
 
 def _records(groups: Iterable[Group]) -> list[Record]:
     return [record for group in groups for record in group.records]
+
+
+def _sorted(records: Iterable[Record]) -> tuple[Record, ...]:
+    return tuple(sorted(records, key=lambda record: record.id))
