@@ -131,11 +131,8 @@ class SupervisedMethod(_Model):
     name: Literal["supervised"] = "supervised"
     networks: Literal[1, 2] = 2
     """1: a single network, the usual baseline; 2: the pair, so that the ensemble is not the difference."""
-    fourier: FourierConfig = FourierConfig()
-    strong: StrongConfig = StrongConfig()
-    labelled_views: bool = False
-    """True: every labelled image is also learnt from in its strong Fourier view (domain generalisation without
-    unlabelled images)."""
+    teacher: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the moving averages that predict, the same as for the other methods; 0: the networks predict."""
 
 
 class _TwoNetworkMethod(_Model):
@@ -149,7 +146,7 @@ class _TwoNetworkMethod(_Model):
     """Form of the weight exp(-V): a pixel each (the paper), a scalar an image (its published code), or none."""
     detach_confidence: bool = False
     """True: no gradient through exp(-V) and V."""
-    threshold: Fraction = 0.0
+    threshold: Fraction = 0.8
     """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
 
 
@@ -165,9 +162,9 @@ class DualLevelMethod(_TwoNetworkMethod):
     name: Literal["dual_level"] = "dual_level"
     view_weight: Annotated[float, Field(ge=0)] = 1.0
     """a_view: cross pseudo supervision between the two views of one network; 0 switches it off."""
-    view_direction: Literal["both", "weak_to_strong"] = "both"
+    view_direction: Literal["both", "weak_to_strong"] = "weak_to_strong"
     """both: each view teaches the other, as in the report; weak_to_strong: X teaches Z only."""
-    network_weight: Annotated[float, Field(ge=0)] = 1.0
+    network_weight: Annotated[float, Field(ge=0)] = 0.3
     """a_net: KL divergence between the networks; 0 switches it off."""
     between: Literal["averaged", "cross_view"] = "averaged"
     """averaged: equations 8 and 9; cross_view: what the report's code computes."""
@@ -248,7 +245,10 @@ def presets() -> list[str]:
 def load_config(source: str | Path) -> ExperimentConfig:
     """Read a preset by name or a YAML file by path; raises ConfigError that names the file and the key."""
     if str(source) in presets():
-        text, where = resources.files("semidg.configs").joinpath(f"{source}.yaml").read_text("utf-8"), f"preset {source}"
+        text, where = (
+            resources.files("semidg.configs").joinpath(f"{source}.yaml").read_text("utf-8"),
+            f"preset {source}",
+        )
     else:
         path = Path(source)
         if not path.is_file():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,16 @@ class Batch:
     unlabelled_domains: Tensor
     labelled_ids: tuple[str, ...] = ()
     unlabelled_ids: tuple[str, ...] = ()
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed (moved to a device, pinned)."""
+        return replace(
+            self, **{f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        )
+
+    def pin_memory(self) -> Batch:
+        """Page-locked copies, called by a data loader that feeds a GPU."""
+        return self.map(lambda tensor: tensor.pin_memory())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""The release artefact: networks that predict, as safetensors and JSON; never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semidg.config import NetworkConfig
+from semidg.errors import RunError
+from semidg.files import atomic_path
+from semidg.networks.ensemble import Ensemble
+from semidg.networks.factory import make_pair
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Networks and what is needed to use them.
+
+    size: side in pixels of the square they see; channels: 1 or 3; about: facts of the training (method, step, ...).
+    """
+
+    ensemble: Ensemble
+    network: NetworkConfig
+    size: int
+    channels: int
+    about: Mapping[str, Any]
+
+
+def save_bundle(path: Path, bundle: Bundle) -> None:
+    """Write one .safetensors file whose metadata hold the description; atomically."""
+    description = {
+        "network": bundle.network.model_dump(mode="json"),
+        "networks": len(bundle.ensemble.networks),
+        "size": bundle.size,
+        "channels": bundle.channels,
+        "about": dict(bundle.about),
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in bundle.ensemble.state_dict().items()}
+    metadata = {"semidg_format": FORMAT, "description": json.dumps(description)}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle; raises RunError that names the file."""
+    if not path.is_file():
+        raise RunError(f"{path}: no model here; train one with: semidg train PRESET --data.root DATA --out RUN")
+    try:
+        with safe_open(path, "pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise RunError(f"{path}: not a readable model ({error}); evaluate or train the run again") from error
+    if metadata.get("semidg_format") != FORMAT:
+        raise RunError(f"{path}: a model of another version of semidg; this one reads format {FORMAT}")
+    try:
+        description = json.loads(metadata["description"])
+        network = NetworkConfig.model_validate(description["network"] | {"weights": "none"})
+        networks, size, channels = (int(description[key]) for key in ("networks", "size", "channels"))
+        ensemble = Ensemble(make_pair(network, channels, 0, networks))
+        ensemble.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError, ValidationError) as error:
+        raise RunError(f"{path}: damaged model ({str(error).splitlines()[0]})") from error
+    return Bundle(ensemble.eval(), network, size, channels, description.get("about", {}))
+
+
+def to_inference(ensemble: Ensemble, device: torch.device) -> Ensemble:
+    """The networks on a device, in eval mode, in the memory format that is fastest there."""
+    moved: Ensemble = ensemble.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved.eval()

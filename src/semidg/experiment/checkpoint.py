@@ -1,0 +1,53 @@
+"""The resumable state of a run: everything that a step depends on, in one file written atomically.
+
+Data order, augmentation, schedules and dropout are pure functions of (seed, step), so weights, optimiser state and
+the step number are enough to continue bit for bit.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semidg.errors import RunError
+from semidg.files import atomic_path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """method: its tensors. optimiser: its state. step: steps done. best: best validation Dice so far and its step.
+
+    seconds: time spent in training so far.
+    """
+
+    method: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    step: int
+    best: tuple[float, int] | None
+    seconds: float
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write the state; a reader sees the old file or the new one."""
+    with atomic_path(path) as temporary:
+        torch.save({"format": FORMAT, **vars(state)}, temporary)
+
+
+def load_state(path: Path) -> State:
+    """Read the state; nothing but tensors and plain values is unpickled. Raises RunError."""
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no checkpoint to resume from; start the run anew without --resume") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise RunError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]}); start the run anew") from error
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        raise RunError(f"{path}: a checkpoint of another version of semidg; this one reads format {FORMAT}")
+    return State(**values)

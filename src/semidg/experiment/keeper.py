@@ -1,0 +1,141 @@
+"""What happens between steps: the log, the check for NaN, validation, checkpoints, and stopping in good order."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from semidg.errors import NonFiniteLossError
+from semidg.experiment.bundle import Bundle, save_bundle
+from semidg.experiment.checkpoint import State, save_state
+from semidg.experiment.metrics_file import MetricsFile
+from semidg.experiment.module import MethodModule
+from semidg.experiment.scoring import Validation
+
+#: Called after each logged step with its row of metrics.csv.
+OnRow = Callable[[dict[str, float]], None]
+
+
+class Keeper(L.Callback):
+    """Keeps the run folder: metrics.csv, checkpoints/last.pt and checkpoints/best.safetensors."""
+
+    def __init__(
+        self,
+        run: Path,
+        validation: Validation,
+        state: State | None,
+        about: dict[str, Any],
+        on_row: OnRow | None = None,
+    ) -> None:
+        self.run, self.validation, self.about, self.on_row = run, validation, about, on_row
+        self.best = state.best if state else None
+        self.before = state.seconds if state else 0.0
+        self.metrics = MetricsFile(run / "metrics.csv", keep_to=state.step if state else 0)
+        self.window: list[tuple[dict[str, Tensor], tuple[str, ...]]] = []
+        self.stop_signal: int | None = None
+        self.saved_step = state.step if state else -1
+        self.started = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The clock starts."""
+        self.started = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After step ``module.step``: validate, log, save, as configured."""
+        assert isinstance(pl_module, MethodModule)
+        module, c = pl_module, pl_module.config.trainer
+        assert module.last is not None
+        terms, last = module.last
+        self.window.append((terms, (*last.labelled_ids, *last.unlabelled_ids)))
+        step, final = module.step, module.step >= c.max_steps
+        stop = self._should_stop(trainer)
+        row: dict[str, float] = {}
+        if step % c.eval_every == 0 or final:
+            row |= self._validate(trainer, module)
+        if row or step % c.log_every == 0 or stop:
+            row = self._row(trainer, module) | row
+            if trainer.is_global_zero:
+                self.metrics.append(row)
+                if self.on_row:
+                    self.on_row(row)
+        if step % c.checkpoint_every == 0 or final or stop:
+            self.save(trainer, module)
+        if stop:
+            trainer.should_stop = True
+
+    def _should_stop(self, trainer: L.Trainer) -> bool:
+        """Whether any rank got a signal."""
+        if trainer.world_size == 1:
+            return self.stop_signal is not None
+        return bool(trainer.strategy.reduce_boolean_decision(self.stop_signal is not None, all=False))
+
+    def _terms(self, module: MethodModule) -> list[list[float]]:
+        """The terms of each step since the last row; raises NonFiniteLossError if one is not finite."""
+        names = module.method.terms
+        table = torch.stack([torch.stack([t.get(n, t["supervised"] * 0) for n in names]) for t, _ in self.window])
+        values: list[list[float]] = table.cpu().tolist()
+        first = module.step - len(self.window)
+        for number, (row, (_, ids)) in enumerate(zip(values, self.window, strict=True), first + 1):
+            bad = [name for name, value in zip(names, row, strict=True) if not math.isfinite(value)]
+            if bad:
+                raise NonFiniteLossError(
+                    f"{self.run}: the loss term{'s' * (len(bad) > 1)} {', '.join(bad)} became NaN or infinite in step "
+                    f"{number}, on the records {', '.join(ids)}; the last good checkpoint is of step "
+                    f"{max(0, self.saved_step)}: lower --optimiser.lr, or look at these images"
+                )
+        return values
+
+    def _row(self, trainer: L.Trainer, module: MethodModule) -> dict[str, float]:
+        """Means of the terms since the last row."""
+        values = self._terms(module)
+        self.window.clear()
+        means = [sum(column) / len(values) for column in zip(*values, strict=True)]
+        return {
+            "step": module.step,
+            "seconds": round(self.seconds, 2),
+            "lr": trainer.optimizers[0].param_groups[-1]["lr"],
+            "loss": sum(means),
+            **dict(zip(module.method.terms, means, strict=True)),
+        }
+
+    def _validate(self, trainer: L.Trainer, module: MethodModule) -> dict[str, float]:
+        """Validation Dice of the averaged prediction and of each network; keeps the best networks."""
+        if not trainer.is_global_zero or not self.validation.records:
+            return {}
+        ensemble = module.method.ensemble()
+        dice = self.validation.dice(ensemble, module.config.trainer.eval_batch, module.device)
+        if self.best is None or dice["mean"] > self.best[0]:
+            self.best = (dice["mean"], module.step)
+            self.write_bundle(module, "best")
+        return {f"validation_dice_{name}" if name != "mean" else "validation_dice": v for name, v in dice.items()}
+
+    def write_bundle(self, module: MethodModule, name: str) -> None:
+        """checkpoints/NAME.safetensors: the networks that predict, as they are now."""
+        c = module.config
+        about = self.about | {"step": module.step, "validation_dice": self.best[0] if self.best else None}
+        bundle = Bundle(module.method.ensemble(), c.network, c.data.size, c.data.channels, about)
+        save_bundle(self.run / "checkpoints" / f"{name}.safetensors", bundle)
+
+    def save(self, trainer: L.Trainer, module: MethodModule) -> None:
+        """checkpoints/last.pt, written only if every loss since the last row is finite."""
+        if self.window:
+            self._terms(module)
+        if trainer.is_global_zero:
+            optimiser = trainer.optimizers[0].state_dict()
+            state = State(module.method.state_dict(), optimiser, module.step, self.best, self.seconds)
+            save_state(self.run / "checkpoints" / "last.pt", state)
+        self.saved_step = module.step
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, over all parts of a resumed run."""
+        return self.before + time.monotonic() - self.started

@@ -1,0 +1,70 @@
+"""From a configuration to records, split and cached images; a run folder keeps what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from semidg.config import ExperimentConfig
+from semidg.data.dataset import ImageCache, open_cache
+from semidg.data.index import Index, build_index, read_index, write_index
+from semidg.data.lists import read_split, write_split
+from semidg.data.splits import Split, make_split
+from semidg.errors import ConfigError
+
+#: Called with (what is being done, done, of how many).
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything about the data that training and evaluation need."""
+
+    index: Index
+    split: Split
+    cache: ImageCache
+
+
+def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | None = None) -> Prepared:
+    """Index the data, split it, decode it once.
+
+    A run folder that already has split/ decides the records and the split: a resumed run, or an evaluation, sees the
+    division it was trained with, whatever has been added to the data since.
+    """
+    data = config.data
+    if data.root is None:
+        raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
+    if run is not None and (run / "split").is_dir():
+        index = read_index(run / "index.csv", data.root)
+        split = read_split(run / "split", index.records, index.root)
+    else:
+        index = build_index(
+            data.root, data.layout, data.include_normal, data.split.similarity, progress=_named(report, "indexing")
+        )
+        if data.split.lists is not None:
+            split = read_split(data.split.lists, index.records, index.root)
+        else:
+            split = make_split(index.records, data.split, config.labelled, config.seed)
+        if run is not None:
+            write_index(index, run / "index.csv")
+            write_split(split, index.root, run / "split")
+    return Prepared(index, split, open_images(config, index, report))
+
+
+def open_images(config: ExperimentConfig, index: Index, report: Report | None = None) -> ImageCache:
+    """The decoded images of all records of an index, at the configured size."""
+    data = config.data
+    return open_cache(
+        index.root,
+        index.records,
+        data.size,
+        data.channels,
+        config.network.classes,
+        folder=data.cache,
+        progress=_named(report, "decoding images"),
+    )
+
+
+def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:
+    return None if report is None else lambda done, total: report(what, done, total)

@@ -1,0 +1,233 @@
+"""Train, resume and evaluate: everything that happens in a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+import semidg
+from semidg.config import ExperimentConfig, dump_config, load_config
+from semidg.errors import RunError
+from semidg.experiment import checkpoint
+from semidg.experiment.device import choose_device, choose_precision, set_threads
+from semidg.experiment.evaluate import evaluate_run
+from semidg.experiment.keeper import Keeper, OnRow
+from semidg.experiment.loaders import training_loader
+from semidg.experiment.module import MethodModule
+from semidg.experiment.prepare import Prepared, Report, prepare
+from semidg.experiment.scoring import Validation
+from semidg.files import atomic_path, write_text
+from semidg.methods import make_method
+
+#: Version of the run folder; a folder of another one is refused.
+RUN_FORMAT = 1
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """Training was stopped by a signal; the run folder can be resumed. ``signal`` is its number."""
+
+    def __init__(self, run: Path, step: int, signal_number: int) -> None:
+        super().__init__(f"stopped at step {step}; continue with: semidg train --resume {run}")
+        self.signal = signal_number
+
+
+def train(
+    config: ExperimentConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    report: Report | None = None,
+    on_row: OnRow | None = None,
+    evaluate: bool = True,
+) -> dict[str, Any]:
+    """Train a configuration into a run folder, evaluate it on the test part, and return the summary.
+
+    resume: continue from checkpoints/last.pt (from the start if there is none yet); a finished run is only evaluated
+    again. report: progress of slow preparations. on_row: called with each row of metrics.csv.
+    Raises RunError, ConfigError, DataError, SplitError, NonFiniteLossError, and Stopped on SIGTERM or Ctrl-C.
+    """
+    set_threads(config.trainer)
+    device = choose_device(config.trainer.accelerator)
+    precision = choose_precision(config.trainer.precision, device)
+    state = _open_run(config, run, resume)
+    with _clean_on_failure(run, keep=resume):
+        # the networks first: a wrong encoder or missing weights should not cost an indexing of the data
+        method = make_method(config)
+        prepared = prepare(config, run, report)
+        if state is None:
+            write_text(run / "environment.json", json.dumps(environment(config, device, precision), indent=2) + "\n")
+    if state is not None:
+        method.load_state_dict(state.method)
+    if state is None or state.step < config.trainer.max_steps:
+        _fit(config, run, method, prepared, state, device, precision, on_row)
+    best = run / "checkpoints" / "best.safetensors"
+    chosen = best if best.is_file() else run / "checkpoints" / "last.safetensors"
+    with atomic_path(run / "model" / "model.safetensors") as temporary:
+        shutil.copyfile(chosen, temporary)
+    return evaluate_run(run, config, prepared, device, report) if evaluate else {}
+
+
+def open_config(run: Path) -> ExperimentConfig:
+    """The configuration of a run folder; raises RunError if it is none, or of another version."""
+    marker = run / "run.json"
+    if not marker.is_file():
+        raise RunError(f"{run}: not a run folder (no run.json); semidg train PRESET --out {run} makes one")
+    try:
+        version = json.loads(marker.read_text("utf-8"))["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{marker}: damaged; train the run anew") from error
+    if version != RUN_FORMAT:
+        raise RunError(f"{run}: a run folder of format {version}; this semidg reads format {RUN_FORMAT}")
+    return load_config(run / "config.yaml")
+
+
+def environment(config: ExperimentConfig, device: torch.device, precision: str) -> dict[str, Any]:
+    """Versions, seeds, device and commit: what a number depends on beyond the configuration."""
+    packages = ("torch", "torchvision", "lightning", "segmentation-models-pytorch", "timm", "monai", "numpy")
+    return {
+        "semidg": semidg.__version__,
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "seed": config.seed,
+        "split_seed": config.data.split.seed,
+    }
+
+
+def _open_run(config: ExperimentConfig, run: Path, resume: bool) -> checkpoint.State | None:
+    if resume:
+        if open_config(run) != config:
+            raise RunError(f"{run}: holds another configuration; choose another --out, or resume it without changes")
+        last = run / "checkpoints" / "last.pt"
+        return checkpoint.load_state(last) if last.is_file() else None
+    if (run / "run.json").is_file():
+        raise RunError(f"{run}: already holds a run; continue it with --resume {run}, or choose another --out")
+    if run.is_dir() and any(run.iterdir()):
+        raise RunError(f"{run}: exists and is not empty; choose another --out")
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run}: is a file; choose another --out")
+    write_text(run / "config.yaml", dump_config(config))
+    write_text(run / "run.json", json.dumps({"format": RUN_FORMAT, "semidg": semidg.__version__}) + "\n")
+    return None
+
+
+@contextlib.contextmanager
+def _clean_on_failure(run: Path, keep: bool) -> Iterator[None]:
+    """Remove a run folder in which nothing has been trained yet, if its preparation fails."""
+    try:
+        yield
+    except BaseException:
+        if not keep:
+            shutil.rmtree(run, ignore_errors=True)
+        raise
+
+
+def _fit(  # noqa: PLR0917
+    config: ExperimentConfig,
+    run: Path,
+    method: Any,
+    prepared: Prepared,
+    state: checkpoint.State | None,
+    device: torch.device,
+    precision: str,
+    on_row: OnRow | None,
+) -> None:
+    c = config.trainer
+    if c.channels_last:
+        method = method.to(memory_format=torch.channels_last)
+    module = MethodModule(method, config, state.step if state else 0)
+    module.optimiser_state = state.optimiser if state else None
+    split, index = prepared.split, prepared.index
+    validation = Validation(split.validation, prepared.cache, index.root, config.network.classes)
+    about = {"method": config.method.name, "labelled": config.labelled, "seed": config.seed, "name": config.name}
+    keeper = Keeper(run, validation, state, about, on_row)
+    with _quiet(), _signals(keeper):
+        trainer = L.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=c.devices,
+            num_nodes=c.nodes,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=1,
+            max_steps=c.max_steps - module.step,
+            callbacks=[keeper],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=run,
+        )
+        loader = training_loader(prepared.cache, split, config, module.step, trainer.global_rank, trainer.world_size)
+        trainer.fit(module, loader)
+    if keeper.stop_signal is not None and module.step < c.max_steps:
+        raise Stopped(run, module.step, keeper.stop_signal)
+    if trainer.is_global_zero:
+        keeper.write_bundle(module, "last")
+
+
+@contextlib.contextmanager
+def _signals(keeper: Keeper) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask for a stop after the step that runs; a second Ctrl-C stops at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        if keeper.stop_signal is not None:
+            raise KeyboardInterrupt
+        keeper.stop_signal = number
+
+    old = {}
+    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            old[number] = signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning without its banners; warnings of its own that do not concern a user of ours."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this package runs from, with -dirty where it has changes; None outside one."""
+    here = Path(semidg.__file__).parent
+    command = ["git", "-C", os.fspath(here), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
