@@ -82,7 +82,7 @@ def draw_lesion(top: float, bottom: float, rng: np.random.Generator) -> Lesion:
     """A lesion between the depths ``top`` and ``bottom`` of the glandular tissue, in mm."""
     kind = str(rng.choice(["oval", "lobulated", "spiculated"], p=[0.4, 0.35, 0.25]))
     spiculated = kind == "spiculated"
-    radius_x = 2.6 * 3.6 ** rng.uniform(0, 1)  # log-uniform
+    radius_x = 3.0 * 3.2 ** rng.uniform(0, 1)  # log-uniform
     aspect = rng.uniform(0.75, 1.15) if spiculated else rng.uniform(0.5, 0.85)
     radius_z = min(radius_x * aspect, 0.48 * (bottom - top) + 1)
     orders, scale = {"oval": (4, 0.03), "lobulated": (6, 0.08), "spiculated": (14, 0.09)}[kind]
@@ -97,7 +97,7 @@ def draw_lesion(top: float, bottom: float, rng: np.random.Generator) -> Lesion:
             (k, scale * rng.standard_normal() / np.sqrt(k - 1), rng.uniform(0, 2 * np.pi)) for k in range(2, orders)
         ),
         blur_mm=rng.uniform(0.15, 0.6) if spiculated else rng.uniform(0.08, 0.35),
-        contrast_db=rng.uniform(-8, -5) if rng.random() < 0.2 else rng.uniform(-20, -10),
+        contrast_db=rng.uniform(-10, -7) if rng.random() < 0.15 else rng.uniform(-22, -12),
         attenuation=rng.uniform(0.2, 1.3) if rng.random() < (0.8 if spiculated else 0.15) else rng.uniform(-0.45, 0),
         halo_db=rng.uniform(0, 5) if spiculated else 0.0,
         capsule=0.0 if spiculated else max(0.0, rng.uniform(-0.6, 0.8)),
@@ -147,7 +147,7 @@ def _render(
     septa = np.exp(-((_smooth((24, 3), (24, 6), z, x, rng) / 0.18) ** 2))
     echo += 12 * septa * (in_fat - in_gland)
     # glandular tissue: streaks and patches; muscle: fibres along its fascia
-    streaks = 2.5 * _smooth((48, 0.9), (24, 3), z, x, rng) + 3 * _smooth((16, 4), (16, 6), z, x, rng)
+    streaks = 2.5 * _smooth((48, 0.9), (24, 3), z, x, rng) + 2.2 * _smooth((16, 4), (16, 6), z, x, rng)
     echo += streaks * (in_gland - in_muscle)
     echo += 5 * _smooth((64, 0.7), (12, 10), z - border["muscle"] + 5, x, rng) * in_muscle
 

@@ -69,26 +69,26 @@ SCANNERS: Mapping[str, Scanner] = MappingProxyType(
         # high-frequency small-parts probe, compounded, contrasty picture
         "aster": Scanner(
             width_mm=38, depth_mm=36, frequency_mhz=10, bandwidth=0.65, beam_mm=0.6, focus_mm=15, focal_zone_mm=14,
-            looks=2, noise_db=-62, assumed_attenuation=0.6, tgc_db=(-2, 1, 2, 0, -3), gain_db=-25,
+            looks=2, noise_db=-62, assumed_attenuation=0.6, tgc_db=(-2, 1, 2, 0, -3), gain_db=-25.5,
             dynamic_range_db=56, gamma=1.0, black=0.0, filtering=0.2,
         ),
         # mid-frequency probe, wide dynamic range, gain rising with depth
         "borea": Scanner(
             width_mm=42, depth_mm=40, frequency_mhz=8, bandwidth=0.6, beam_mm=0.8, focus_mm=20, focal_zone_mm=14,
-            looks=1, noise_db=-60, assumed_attenuation=0.62, tgc_db=(-6, -4, 0, 4, 6), gain_db=-24,
-            dynamic_range_db=66, gamma=0.95, black=0.02, filtering=0.0,
+            looks=1, noise_db=-60, assumed_attenuation=0.62, tgc_db=(-6, -4, 0, 4, 6), gain_db=-22.5,
+            dynamic_range_db=62, gamma=0.95, black=0.02, filtering=0.0,
         ),
         # zoomed in, high gain in the near field, smoothed picture
         "cirrus": Scanner(
             width_mm=35, depth_mm=34, frequency_mhz=12, bandwidth=0.7, beam_mm=0.55, focus_mm=12, focal_zone_mm=10,
-            looks=2, noise_db=-64, assumed_attenuation=0.58, tgc_db=(4, 3, 0, -4, -6), gain_db=-20,
+            looks=2, noise_db=-64, assumed_attenuation=0.58, tgc_db=(4, 3, 0, -4, -6), gain_db=-22,
             dynamic_range_db=62, gamma=1.15, black=0.0, filtering=0.5,
         ),
         # older low-frequency probe: coarse speckle, deep view, noise, near-field dark, grey and flat picture
         "delta": Scanner(
             width_mm=48, depth_mm=46, frequency_mhz=5.5, bandwidth=0.5, beam_mm=1.2, focus_mm=26, focal_zone_mm=14,
-            looks=1, noise_db=-48, assumed_attenuation=0.62, tgc_db=(-9, -5, 0, 4, 5), gain_db=-24,
-            dynamic_range_db=72, gamma=0.8, black=0.06, filtering=0.0,
+            looks=1, noise_db=-48, assumed_attenuation=0.62, tgc_db=(-10, -5, 0, 5, 7), gain_db=-24,
+            dynamic_range_db=84, gamma=0.75, black=0.1, filtering=0.0,
         ),
     }
 )  # fmt: skip
