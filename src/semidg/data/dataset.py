@@ -70,13 +70,12 @@ def default_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "semidg"
 
 
-def open_cache(
+def open_cache(  # noqa: PLR0917
     index_root: Path,
     records: Sequence[Record],
     size: int,
     channels: int,
     classes: int = 2,
-    *,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
@@ -98,7 +97,9 @@ def open_cache(
     needed = len(ordered) * size * size * (channels + 1)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with _locked(parent / f"{key}.lock"):
+        with _locked(parent / f"{key}.lock") as alone:
+            if alone:
+                _clear_stale(place)
             if not _intact(place):
                 _require_space(parent, needed)
                 _build(place, Path(index_root), ordered, (size, channels, classes), progress)
@@ -135,8 +136,6 @@ def _build(
     """Write the cache to a temporary folder beside ``place`` and rename it; leave nothing behind on failure."""
     size, channels, classes = shape
     count = len(records)
-    for stale in place.parent.glob(f"{place.name}.*.tmp"):  # of a process that was killed
-        shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}.", suffix=".tmp"))
     new = temporary / "new"  # with the permissions of any new folder, where mkdtemp's are the user's alone
     checksums: list[tuple[int, int]] = []
@@ -163,7 +162,7 @@ def _build(
             "crc32": checksums,
         }
         (new / "cache.json").write_text(json.dumps(meta), "utf-8")
-        if place.exists():  # damaged, or it would have been used
+        if place.exists() and not _intact(place):
             place.replace(temporary / "old")
         try:
             new.replace(place)
@@ -222,6 +221,12 @@ def _intact(place: Path) -> bool:
         return False
 
 
+def _clear_stale(place: Path) -> None:
+    """Remove what a killed process left; only for the holder of the lock, others may be writing."""
+    for stale in place.parent.glob(f"{place.name}.*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
 def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -232,14 +237,17 @@ def _require_space(folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, where the system has such locks; elsewhere the rename decides who was first."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file and give True; False where there are no such locks and the rename decides who was first."""
     try:
         import fcntl
     except ImportError:
-        yield
+        yield False
         return
     with path.open("a") as file:
-        with contextlib.suppress(OSError):  # a network file system without locks
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            alone = True
+        except OSError:  # a network file system without locks
+            alone = False
+        yield alone

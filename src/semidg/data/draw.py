@@ -80,12 +80,12 @@ def nearest_sum(sizes: Sequence[int], target: float) -> list[bool]:
     taken = [False] * len(sizes)
     if not sizes or target <= 0:
         return taken
-    start, left = 0, target
-    while start < len(sizes) and left > _EXACT + max(sizes):
+    start, left, largest = 0, target, max(sizes)
+    while start < len(sizes) and left > _EXACT + largest:
         taken[start] = True
         left -= sizes[start]
         start += 1
-    limit = math.ceil(left) + max(sizes)
+    limit = math.ceil(left) + largest
     window = (1 << (limit + 1)) - 1
     reachable = [1]  # bit t of reachable[i], once reversed: sizes[i:] can add up to t
     for size in reversed(sizes[start:]):

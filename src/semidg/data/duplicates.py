@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -37,7 +39,7 @@ def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> 
     if thumbnails.ndim != 3:
         raise DataError(f"thumbnails must be (N, height, width), not {thumbnails.shape}")
     count = len(thumbnails)
-    flat = thumbnails.reshape(count, -1).astype(np.float32)
+    flat = thumbnails.reshape(count, math.prod(thumbnails.shape[1:])).astype(np.float32)
     if not np.isfinite(flat).all():
         raise DataError("thumbnails hold NaN or infinite grey values")
     constant = (flat == flat[:, :1]).all(axis=1) if flat.size else np.zeros(count, dtype=bool)

@@ -196,7 +196,8 @@ def _one_channel(colours: NDArray[np.uint8]) -> NDArray[np.generic]:
     red, green, blue = (colours[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red
-    return colours.astype(np.int64) @ np.array([65536, 256, 1])
+    combined: NDArray[np.int64] = colours.astype(np.int64) @ np.array([65536, 256, 1])
+    return combined
 
 
 def _levels(values: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -21,7 +21,7 @@ PARTS = ("labelled", "unlabelled", "validation", "test")
 
 _FORMAT = "semidg-split"
 _VERSION = 1
-_FILES = frozenset({*(f"{part}.txt" for part in PARTS), "split.json"})
+_FILES = frozenset({*(f"{part}.txt" for part in PARTS), "split.json", "index.csv"})  # what may be replaced
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def write_split(split: Split, root: Path, folder: Path) -> None:
     """Write labelled.txt, unlabelled.txt, validation.txt, test.txt and split.json; the whole folder or nothing.
 
     A line is ``image<TAB>mask[<TAB>mask...]``, POSIX paths relative to ``root``; an image without a mask stands alone.
-    A folder that holds an older split and nothing else is replaced. Raises SplitError on a name with a tab or a line
-    break, a path that leaves the root, a folder with other files, and a full disk.
+    A folder that holds an older split (and its index.csv) and nothing else is replaced. Raises SplitError on a name
+    with a tab or a line break, a path that leaves the root, a folder with other files, and a full disk.
     """
     folder = Path(folder)
     texts = {f"{name}.txt": _list_text(records, root) for name, records in split.parts().items()}

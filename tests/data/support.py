@@ -1,0 +1,75 @@
+"""Small data sets on disk for the tests of this floor."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semidg.types import Record
+
+
+def texture(seed: int, width: int = 40, height: int = 30, channels: int = 0) -> NDArray[np.uint8]:
+    """Coarse noise that no other seed resembles, (height, width) or (height, width, channels)."""
+    shape = (8, 6, channels) if channels else (8, 6)
+    coarse = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def save(path: Path, pixels: NDArray[np.generic], mode: str | None = None) -> Path:
+    """Write an array as an image file, converted to ``mode``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+def square(width: int = 40, height: int = 30, at: int = 5) -> NDArray[np.uint8]:
+    """A mask of 0 and 255 with a 10 x 10 square whose corner is at (at, at)."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[at : at + 10, at : at + 10] = 255
+    return mask
+
+
+def make_busi(root: Path, benign: int = 4, malignant: int = 2, normal: int = 1) -> Path:
+    """The BUSI layout, with 1-bit masks, black RGB masks for the normal class, and names with spaces and brackets."""
+    for number, (name, count) in enumerate({"benign": benign, "malignant": malignant, "normal": normal}.items()):
+        for i in range(1, count + 1):
+            save(root / name / f"{name} ({i}).png", texture(100 * number + i))
+            if name == "normal":
+                save(root / name / f"{name} ({i})_mask.png", np.zeros((30, 40, 3), dtype=np.uint8))
+            else:
+                save(root / name / f"{name} ({i})_mask.png", square(), "1")
+    return root
+
+
+def make_folders(root: Path, domains: Sequence[str] = ("a", "b"), images: int = 3, unlabelled: int = 1) -> Path:
+    """The folders layout: ``images`` with a mask and ``unlabelled`` without in each domain."""
+    for number, domain in enumerate(domains):
+        for i in range(images + unlabelled):
+            save(root / domain / "images" / f"{i}.png", texture(1000 * (number + 1) + i))
+            if i < images:
+                save(root / domain / "masks" / f"{i}.png", square())
+    return root
+
+
+def record(id: str, domain: str = "a", class_name: str = "", group: str | None = None, labelled: bool = True) -> Record:
+    """A record without files."""
+    masks = (f"{id}_mask.png",) if labelled else ()
+    return Record(id, f"{id}.png", masks, domain, class_name, id if group is None else group, 40, 30)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Inside the block a write beyond ``size`` bytes of a file fails with an OSError, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

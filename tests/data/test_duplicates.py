@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semidg.data import duplicates
+from semidg.data.duplicates import near_duplicate_groups, thumbnail
+from semidg.errors import DataError
+
+from .support import texture
+
+
+def _slow_groups(thumbnails: np.ndarray, threshold: float) -> list[int]:
+    """The definition, pair by pair: flood fill over pairs whose Pearson correlation is above the threshold."""
+    flat = [image.ravel().astype(float) for image in thumbnails]
+    labels = [-1] * len(flat)
+    for start in range(len(flat)):
+        if labels[start] >= 0:
+            continue
+        labels[start] = number = max(labels) + 1
+        stack = [start]
+        while stack:
+            a = stack.pop()
+            for b in range(len(flat)):
+                if labels[b] < 0 and _similar(flat[a], flat[b], threshold):
+                    labels[b] = number
+                    stack.append(b)
+    return labels
+
+
+def _similar(a: np.ndarray, b: np.ndarray, threshold: float) -> bool:
+    if a.std() == 0 or b.std() == 0:
+        return bool(a.std() == b.std() == 0 and a[0] == b[0])
+    return float(np.corrcoef(a, b)[0, 1]) > threshold
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 25), st.sampled_from([0.3, 0.6, 0.9]), st.sampled_from([3, 512]))
+def test_groups_are_those_of_the_slow_definition(seed: int, count: int, threshold: float, block: int) -> None:
+    rng = np.random.default_rng(seed)
+    bases = rng.integers(0, 256, (4, 4, 4))
+    images = bases[rng.integers(0, 4, count)] + rng.normal(0, 40, (count, 4, 4))
+    images[rng.random(count) < 0.15] = rng.integers(0, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_BLOCK", block)
+        assert near_duplicate_groups(images, threshold).tolist() == _slow_groups(images, threshold)
+
+
+def test_a_chain_of_twins_is_one_group_and_brightness_does_not_matter() -> None:
+    a, b = texture(1, 64, 64).astype(float), texture(2, 64, 64).astype(float)
+    chain = [a, 0.75 * a + 0.25 * b, 0.5 * a + 0.5 * b, 0.25 * a + 0.75 * b, b]
+    images = np.stack([*chain, 0.3 * a + 50, texture(3, 64, 64)])
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] < 0.5
+    assert near_duplicate_groups(images, 0.6).tolist() == [0, 0, 0, 0, 0, 0, 1]
+
+
+def test_constant_images_join_only_their_equals() -> None:
+    images = np.stack([np.zeros((64, 64)), np.full((64, 64), 9), np.zeros((64, 64)), texture(1, 64, 64)])
+    assert near_duplicate_groups(images, 0.95).tolist() == [0, 1, 0, 2]
+
+
+def test_a_threshold_of_one_joins_nothing_and_no_images_make_no_groups() -> None:
+    images = np.stack([texture(1, 64, 64)] * 3)
+    assert near_duplicate_groups(images, 1.0).tolist() == [0, 1, 2]
+    assert near_duplicate_groups(images, 0.999).tolist() == [0, 0, 0]
+    assert near_duplicate_groups(np.zeros((0, 64, 64)), 0.95).tolist() == []
+
+
+def test_unusable_arrays_are_refused() -> None:
+    with pytest.raises(DataError, match="NaN"):
+        near_duplicate_groups(np.full((2, 4, 4), np.nan), 0.9)
+    with pytest.raises(DataError, match="height"):
+        near_duplicate_groups(np.zeros((2, 16)), 0.9)
+
+
+def test_the_thumbnail_of_a_slightly_cropped_image_is_a_twin() -> None:
+    speckle = np.random.default_rng(0).integers(0, 120, (300, 400))
+    image = (texture(5, 400, 300) // 2 + speckle).astype(np.uint8)
+    small = [thumbnail(image), thumbnail(image[3:-2, 4:-3]), thumbnail(texture(6, 400, 300))]
+    assert small[0].shape == (64, 64)
+    assert near_duplicate_groups(np.stack(small), 0.95).tolist() == [0, 0, 1]
