@@ -67,6 +67,7 @@ def test_no_graph_inside_and_gradients_untouched_outside() -> None:
     assert inside == [False, False]
 
 
+@pytest.mark.filterwarnings("error")
 def test_arrays_tensors_and_bytes_mean_the_same() -> None:
     colour = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     colour.setflags(write=False)  # as from a memory-mapped cache

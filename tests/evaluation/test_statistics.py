@@ -43,7 +43,8 @@ def slow_bootstrap(values: np.ndarray, groups: np.ndarray, draws: int, seed: int
 def test_agrees_with_a_slow_cluster_bootstrap_on_unequal_groups() -> None:
     generator = np.random.default_rng(3)
     groups = np.repeat(np.arange(25), generator.integers(1, 6, 25))
-    values = generator.normal(size=25)[groups] + 0.2 * generator.normal(size=len(groups))
+    # far from zero, so that dividing by a fixed number of cases would show
+    values = 5 + generator.normal(size=25)[groups] + 0.2 * generator.normal(size=len(groups))
     fast, slow = bootstrap_interval(values, groups, 4000), slow_bootstrap(values, groups, 4000, 9)
     assert fast == pytest.approx(slow, abs=0.04)  # Monte Carlo error; the interval is about 0.8 wide
     assert slow[1] - slow[0] > 0.5

@@ -74,7 +74,8 @@ def test_truth_line_lies_outside_so_that_both_are_seen_where_they_agree() -> Non
 
 def test_ignored_truth_and_frame_give_no_line() -> None:
     image = np.zeros((20, 20), np.uint8)
-    truth = np.full((20, 20), 255, np.uint8)
+    truth = np.zeros((20, 20), np.uint8)
+    truth[:, 10:] = 255
     assert not overlay(image, np.zeros_like(truth), truth).any()
     everything = np.ones((20, 20), np.uint8)
     result = overlay(image, everything, everything)
@@ -133,7 +134,9 @@ def test_png_goes_there_and_back_and_is_whole_or_absent(tmp_path: Path, monkeypa
     path = tmp_path / "new" / "folder" / "a.png"
     save_png(picture, path)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
-    save_png(picture[..., 0], path)
+    with path.open("rb") as reader:  # one who reads the old file while the new one is written
+        save_png(picture[..., 0], path)
+        assert Image.open(reader).mode == "RGB"
     assert Image.open(path).mode == "L"
     with pytest.raises(ValueError, match="uint8"):
         save_png(picture / 255, path)  # type: ignore[arg-type]

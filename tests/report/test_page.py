@@ -25,6 +25,7 @@ class Outline(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.links: list[str] = []
+        self.names: list[str | None] = []
         self.tags: list[str] = []
         self.cells: list[str] = []
         self.text = ""
@@ -32,6 +33,7 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in {"src", "href"}]
+        self.names += [value for name, value in attrs if name in {"alt", "aria-label"}]
         if tag not in VOID:
             self.open.append(tag)
         if tag in {"td", "th"}:
@@ -82,8 +84,9 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     write_page(page, evil, evil, [(evil, table)], [(evil, picture)], {evil: evil})
     seen = outline(page)
     assert "script" not in seen.tags
-    # title twice, summary, caption, heading, cell, figure caption, detail and its name; attributes are not text
+    # title twice, summary, caption, heading, cell, figure caption, detail and its name
     assert seen.text.count(evil) == 9
+    assert seen.names == [evil, evil]
 
 
 def cells(tmp_path: Path, table: pd.DataFrame) -> list[str]:

@@ -105,7 +105,6 @@ def paired_difference(
     if len(missing):
         examples = ", ".join(map(str, missing[:3]))
         raise DataError(f"the runs were scored on different cases: {len(missing)} ids in one only, such as {examples}")
-    pair[1] = pair[1].loc[pair[0].index]
     groups = pair[0]["group"].to_numpy()
     if (groups != pair[1]["group"].to_numpy()).any():
         raise DataError("the runs put the same cases into different groups: score both with the same index.csv")
