@@ -88,7 +88,7 @@ SCANNERS: Mapping[str, Scanner] = MappingProxyType(
         "delta": Scanner(
             width_mm=48, depth_mm=46, frequency_mhz=5.5, bandwidth=0.5, beam_mm=1.2, focus_mm=26, focal_zone_mm=14,
             looks=1, noise_db=-48, assumed_attenuation=0.62, tgc_db=(-10, -5, 0, 5, 7), gain_db=-24,
-            dynamic_range_db=84, gamma=0.75, black=0.1, filtering=0.0,
+            dynamic_range_db=79, gamma=0.78, black=0.08, filtering=0.0,
         ),
     }
 )  # fmt: skip

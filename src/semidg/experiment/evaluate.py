@@ -72,7 +72,8 @@ def _evaluate(  # noqa: PLR0917
         )
         for predictor, cases in tables.items():
             write_cases(cases, out / "evaluation" / f"{name}-{predictor}.csv")
-        results[name] = {"step": bundle.about.get("step")} | {p: summarise(c) for p, c in tables.items()}
+        about = {key: bundle.about.get(key) for key in ("step", "training_seconds")}
+        results[name] = about | {p: summarise(c) for p, c in tables.items()}
         if "best" not in results or name == "best":
             write_cases(tables["mean"], out / "cases.csv")
     chosen = "best" if "best" in results else "last"
@@ -86,6 +87,7 @@ def _evaluate(  # noqa: PLR0917
         "protocol": config.data.split.protocol,
         "target": config.data.split.target,
         "checkpoint": chosen,
+        "training_seconds": results["last" if "last" in results else chosen]["training_seconds"],
         "result": results[chosen]["mean"],
         "checkpoints": results,
     }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -19,8 +18,18 @@ from semidg.experiment.metrics_file import MetricsFile
 from semidg.experiment.module import MethodModule
 from semidg.experiment.scoring import Validation
 
-#: Called after each logged step with its row of metrics.csv.
-OnRow = Callable[[dict[str, float]], None]
+
+class Listener(Protocol):
+    """Somebody who watches a training: a progress bar, say."""
+
+    def begin(self, step: int, total: int) -> None:
+        """Training starts after ``step`` of ``total`` steps."""
+
+    def step(self, step: int) -> None:
+        """A step is done."""
+
+    def row(self, row: dict[str, float]) -> None:
+        """A row of metrics.csv was written."""
 
 
 class Keeper(L.Callback):
@@ -32,9 +41,9 @@ class Keeper(L.Callback):
         validation: Validation,
         state: State | None,
         about: dict[str, Any],
-        on_row: OnRow | None = None,
+        listener: Listener | None = None,
     ) -> None:
-        self.run, self.validation, self.about, self.on_row = run, validation, about, on_row
+        self.run, self.validation, self.about, self.listener = run, validation, about, listener
         self.best = state.best if state else None
         self.before = state.seconds if state else 0.0
         self.metrics = MetricsFile(run / "metrics.csv", keep_to=state.step if state else 0)
@@ -46,6 +55,9 @@ class Keeper(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clock starts."""
         self.started = time.monotonic()
+        assert isinstance(pl_module, MethodModule)
+        if self.listener and trainer.is_global_zero:
+            self.listener.begin(pl_module.step, pl_module.config.trainer.max_steps)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -58,6 +70,8 @@ class Keeper(L.Callback):
         self.window.append((terms, (*last.labelled_ids, *last.unlabelled_ids)))
         step, final = module.step, module.step >= c.max_steps
         stop = self._should_stop(trainer)
+        if self.listener and trainer.is_global_zero:
+            self.listener.step(step)
         row: dict[str, float] = {}
         if step % c.eval_every == 0 or final:
             row |= self._validate(trainer, module)
@@ -65,8 +79,8 @@ class Keeper(L.Callback):
             row = self._row(trainer, module) | row
             if trainer.is_global_zero:
                 self.metrics.append(row)
-                if self.on_row:
-                    self.on_row(row)
+                if self.listener:
+                    self.listener.row(row)
         if step % c.checkpoint_every == 0 or final or stop:
             self.save(trainer, module)
         if stop:
@@ -121,7 +135,11 @@ class Keeper(L.Callback):
     def write_bundle(self, module: MethodModule, name: str) -> None:
         """checkpoints/NAME.safetensors: the networks that predict, as they are now."""
         c = module.config
-        about = self.about | {"step": module.step, "validation_dice": self.best[0] if self.best else None}
+        about = self.about | {
+            "step": module.step,
+            "training_seconds": self.seconds,
+            "validation_dice": self.best[0] if self.best else None,
+        }
         bundle = Bundle(module.method.ensemble(), c.network, c.data.size, c.data.channels, about)
         save_bundle(self.run / "checkpoints" / f"{name}.safetensors", bundle)
 

@@ -26,7 +26,7 @@ from semidg.errors import RunError
 from semidg.experiment import checkpoint
 from semidg.experiment.device import choose_device, choose_precision, set_threads
 from semidg.experiment.evaluate import evaluate_run
-from semidg.experiment.keeper import Keeper, OnRow
+from semidg.experiment.keeper import Keeper, Listener
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import Prepared, Report, prepare
@@ -42,7 +42,7 @@ class Stopped(Exception):  # noqa: N818 - not an error
     """Training was stopped by a signal; the run folder can be resumed. ``signal`` is its number."""
 
     def __init__(self, run: Path, step: int, signal_number: int) -> None:
-        super().__init__(f"stopped at step {step}; continue with: semidg train --resume {run}")
+        super().__init__(f"stopped after step {step}; continue with: semidg train --resume --out {run}")
         self.signal = signal_number
 
 
@@ -52,13 +52,13 @@ def train(
     *,
     resume: bool = False,
     report: Report | None = None,
-    on_row: OnRow | None = None,
+    listener: Listener | None = None,
     evaluate: bool = True,
 ) -> dict[str, Any]:
     """Train a configuration into a run folder, evaluate it on the test part, and return the summary.
 
     resume: continue from checkpoints/last.pt (from the start if there is none yet); a finished run is only evaluated
-    again. report: progress of slow preparations. on_row: called with each row of metrics.csv.
+    again. report: progress of slow preparations. listener: told of every step.
     Raises RunError, ConfigError, DataError, SplitError, NonFiniteLossError, and Stopped on SIGTERM or Ctrl-C.
     """
     set_threads(config.trainer)
@@ -74,7 +74,7 @@ def train(
     if state is not None:
         method.load_state_dict(state.method)
     if state is None or state.step < config.trainer.max_steps:
-        _fit(config, run, method, prepared, state, device, precision, on_row)
+        _fit(config, run, method, prepared, state, device, precision, listener)
     best = run / "checkpoints" / "best.safetensors"
     chosen = best if best.is_file() else run / "checkpoints" / "last.safetensors"
     with atomic_path(run / "model" / "model.safetensors") as temporary:
@@ -121,7 +121,7 @@ def _open_run(config: ExperimentConfig, run: Path, resume: bool) -> checkpoint.S
         last = run / "checkpoints" / "last.pt"
         return checkpoint.load_state(last) if last.is_file() else None
     if (run / "run.json").is_file():
-        raise RunError(f"{run}: already holds a run; continue it with --resume {run}, or choose another --out")
+        raise RunError(f"{run}: already holds a run; continue it with --resume, or choose another --out")
     if run.is_dir() and any(run.iterdir()):
         raise RunError(f"{run}: exists and is not empty; choose another --out")
     if run.exists() and not run.is_dir():
@@ -150,7 +150,7 @@ def _fit(  # noqa: PLR0917
     state: checkpoint.State | None,
     device: torch.device,
     precision: str,
-    on_row: OnRow | None,
+    listener: Listener | None,
 ) -> None:
     c = config.trainer
     if c.channels_last:
@@ -160,7 +160,7 @@ def _fit(  # noqa: PLR0917
     split, index = prepared.split, prepared.index
     validation = Validation(split.validation, prepared.cache, index.root, config.network.classes)
     about = {"method": config.method.name, "labelled": config.labelled, "seed": config.seed, "name": config.name}
-    keeper = Keeper(run, validation, state, about, on_row)
+    keeper = Keeper(run, validation, state, about, listener)
     with _quiet(), _signals(keeper):
         trainer = L.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),

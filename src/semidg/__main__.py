@@ -1,0 +1,7 @@
+"""``python -m semidg``."""
+
+import sys
+
+from semidg.cli import main
+
+sys.exit(main())

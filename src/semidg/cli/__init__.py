@@ -1,0 +1,70 @@
+"""The command line: ``semidg VERB ...``. Each verb imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+
+from semidg import __version__
+from semidg.errors import ConfigError, SemidgError
+
+#: Verb -> (module of semidg.cli, what it does).
+VERBS = {
+    "demo": ("demo", "phantom scanners in, one held out: train, compare, and look at it (about 5 minutes)"),
+    "phantom": ("data", "write synthetic ultrasound from four scanners, with masks"),
+    "index": ("data", "check a data set and list its images, near-duplicates in one group"),
+    "split": ("data", "divide a data set into labelled, unlabelled, validation and test lists"),
+    "train": ("train", "train a preset or a configuration file into a run folder; --resume continues"),
+    "evaluate": ("evaluate", "score a run on its test part, or on another data set"),
+    "predict": ("predict", "masks, confidence maps and overlays for image files and folders"),
+}
+
+USAGE = f"""semidg {__version__}: medical image segmentation from few labels, for scanners it never saw
+
+usage: semidg VERB [OPTIONS]       semidg VERB --help explains a verb
+
+{chr(10).join(f"  {verb:<9} {text}" for verb, (_, text) in VERBS.items())}
+
+first steps:
+  semidg demo --out demo
+  semidg train busi-lite --data.root Dataset_BUSI_with_GT --labelled 0.25 --out runs/first
+  semidg predict runs/first IMAGE_OR_FOLDER --out predictions
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0, 2 for an error of the user's, 128 + signal where a signal stopped it."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"semidg {__version__}")
+        return 0
+    try:
+        return _run(arguments[0], arguments[1:])
+    except SemidgError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print("semidg: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        message = f"{error.filename or 'output'}: {error.strerror}; choose another folder, or free some space"
+    for line in message.splitlines():
+        print(f"semidg: error: {line}", file=sys.stderr)
+    return 2
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the verbs are {', '.join(VERBS)}"
+        raise ConfigError(f"unknown verb {verb!r}; {hint}")
+    module = importlib.import_module(f"semidg.cli.{VERBS[verb][0]}")
+    code: int = getattr(module, verb)(arguments)
+    return code

@@ -1,0 +1,145 @@
+"""semidg phantom, index and split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from semidg.cli.options import parse
+from semidg.cli.progress import Bars
+from semidg.config import SplitConfig
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """Options of phantom."""
+
+    out: Path
+    """Folder to make: SCANNER/images and SCANNER/masks for each of the four scanners."""
+    images: int = 40
+    """Images a scanner."""
+    size: int = 192
+    """Lateral size in pixels."""
+    seed: int = 0
+    """The same seed gives the same images."""
+
+
+def phantom(arguments: Sequence[str]) -> int:
+    """Write the phantom."""
+    options = parse("phantom", PhantomOptions, arguments, "Write synthetic ultrasound of four scanners, with masks.")
+    from semidg.data.phantom import write_phantom
+
+    with Bars() as bars:
+        write_phantom(
+            options.out, options.images, options.size, options.seed, lambda d, t: bars.report("simulating", d, t)
+        )
+    print(f"{options.out}: 4 scanners, {options.images} images each, with masks")
+    return 0
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Options of index."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Root folder of the data set."""
+    out: Path = Path("index.csv")
+    """File to write."""
+    layout: Literal["auto", "busi", "folders"] = "auto"
+    """auto recognises the layout."""
+    include_normal: bool = False
+    """BUSI: also the normal class."""
+    similarity: float = 0.95
+    """Correlation above which two images are near-duplicates."""
+    skip_bad: bool = False
+    """Leave files with problems out, and say which, in place of an error."""
+
+
+def index(arguments: Sequence[str]) -> int:
+    """Check and list a data set."""
+    options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
+    from semidg.data.index import build_index, write_index
+
+    with Bars() as bars:
+        found = build_index(
+            options.root,
+            options.layout,
+            options.include_normal,
+            options.similarity,
+            options.skip_bad,
+            progress=lambda d, t: bars.report("indexing", d, t),
+        )
+    write_index(found, options.out)
+    for line in found.skipped:
+        print(f"skipped: {line}")
+    sizes = Counter(r.group for r in found.records)
+    twins = [n for n in sizes.values() if n > 1]
+    print(f"{options.out}: {len(found.records)} images, layout {found.layout}")
+    for domain, count in sorted(Counter(r.domain for r in found.records).items()):
+        with_mask = sum(r.labelled for r in found.records if r.domain == domain)
+        print(f"  {domain}: {count} images, {with_mask} with a mask")
+    print(f"  near-duplicates: {sum(twins)} images in {len(twins)} groups")
+    return 0
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Options of split."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Root folder of the data set."""
+    out: Path
+    """Folder of the lists; train with --data.split.lists FOLDER."""
+    labelled: float = 0.25
+    """Part of the training images whose labels are used."""
+    seed: int = 0
+    """Seed of the labelled draw."""
+    split_seed: int = 0
+    """Seed of the division into training, validation and test part."""
+    protocol: Literal["grouped", "random"] = "grouped"
+    """grouped keeps near-duplicates on one side; random is as published."""
+    validation: float = 0.1
+    """Part of the images for validation."""
+    test: float = 0.2
+    """Part of the images for the test."""
+    target: str | None = None
+    """A whole domain as test part."""
+    layout: Literal["auto", "busi", "folders"] = "auto"
+    """auto recognises the layout."""
+    include_normal: bool = False
+    """BUSI: also the normal class."""
+
+
+def split(arguments: Sequence[str]) -> int:
+    """Write split lists."""
+    options = parse("split", SplitOptions, arguments, "Divide a data set; the lists are text files image<TAB>mask.")
+    from semidg.config import parse_config
+    from semidg.data.index import build_index
+    from semidg.data.splits import make_split, write_split
+
+    values = {
+        "protocol": options.protocol,
+        "validation": options.validation,
+        "test": options.test,
+        "target": options.target,
+        "seed": options.split_seed,
+    }
+    checked = parse_config({"labelled": options.labelled, "data": {"split": values}}, "options")
+    config: SplitConfig = checked.data.split
+    with Bars() as bars:
+        found = build_index(
+            options.root, options.layout, options.include_normal, progress=lambda d, t: bars.report("indexing", d, t)
+        )
+    made = make_split(found.records, config, options.labelled, options.seed)
+    write_split(made, found.root, options.out)
+    counts = json.loads((options.out / "split.json").read_text("utf-8"))["counts"]
+    for part, count in counts.items():
+        print(f"  {part}: {count if isinstance(count, int) else json.dumps(count)}")
+    print(f"{options.out}: train with --data.split.lists {options.out}")
+    return 0

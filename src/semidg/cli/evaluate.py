@@ -1,0 +1,53 @@
+"""semidg evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from semidg.cli.options import parse
+from semidg.cli.progress import Bars
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of evaluate."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    data: Path | None = None
+    """Another data set: every image with a mask is scored. Default: the run's own test part."""
+    out: Path | None = None
+    """Folder of the results on another data set; default: RUN/external/NAME."""
+    root: Path | None = None
+    """Where the run's own data set is now, if it has moved."""
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Score a run and print the table."""
+    options = parse("evaluate", EvaluateOptions, arguments, "Score a run on its test part, or on another data set.")
+    from semidg.experiment.device import choose_device, set_threads
+    from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_run
+    from semidg.experiment.prepare import prepare
+    from semidg.experiment.run import open_config
+    from semidg.report.tables import summary_text
+
+    config = open_config(options.run)
+    if options.root is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": options.root})})
+    set_threads(config.trainer)
+    device = choose_device("auto")
+    out = options.run
+    with Bars() as bars:
+        if options.data is None:
+            summary = evaluate_run(options.run, config, prepare(config, options.run, bars.report), device, bars.report)
+        else:
+            out = options.out or options.run / "external" / options.data.resolve().name
+            summary = evaluate_elsewhere(options.run, config, options.data, out, device, bars.report)
+    print(summary_text(summary))
+    print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
+    return 0

@@ -1,0 +1,59 @@
+"""semidg predict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from semidg.cli.options import parse
+from semidg.cli.progress import Bars
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of predict."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, or a model.safetensors."""
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files and folders; sub-folders are kept."""
+    out: Path
+    """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png."""
+    batch: int = 16
+    """Images at once."""
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Predict files; exit code 2 if one could not be read (the others are written)."""
+    options = parse(
+        "predict", PredictOptions, arguments, "Masks, confidence maps and overlays, at the size of each image."
+    )
+    from semidg.experiment.bundle import load_bundle
+    from semidg.experiment.device import choose_device, usable_cores
+    from semidg.experiment.run import open_config
+    from semidg.report.predictions import find_jobs, predict_files
+
+    model = options.run
+    if not model.is_file():
+        open_config(options.run)
+        model = options.run / "model" / "model.safetensors"
+    bundle = load_bundle(model)
+    jobs = find_jobs(options.inputs, options.out)
+    with Bars() as bars:
+        problems = predict_files(
+            bundle,
+            jobs,
+            choose_device("auto"),
+            options.batch,
+            usable_cores(),
+            lambda done, total: bars.report("predicting", done, total),
+        )
+    print(f"{options.out}: {len(jobs) - len(problems)} of {len(jobs)} images, each as _mask, _confidence and _overlay")
+    for line in problems:
+        print(f"semidg: error: {line}", file=sys.stderr)
+    return 2 if problems else 0
