@@ -141,6 +141,12 @@ def test_the_number_of_labelled_images_is_the_nearest_possible(labelled: float) 
     assert abs(chosen - labelled * training) <= 0.5
 
 
+def test_single_images_make_up_for_what_pairs_cannot_give() -> None:
+    records = [record(f"a{i}", "a") for i in range(10)] + [record(f"b{i}", "b", group=f"b{i // 2}") for i in range(10)]
+    split = make_split(records, SplitConfig(validation=0, test=0), labelled=0.3, seed=0)
+    assert Counter(r.domain for r in split.labelled) == {"a": 2, "b": 4}  # three of each is not possible, six in all is
+
+
 def test_seeds_draw_different_images_and_not_the_first_ones() -> None:
     drawn = [_ids(make_split(_regular(), SplitConfig(), 0.25, seed))["labelled"] for seed in range(20)]
     assert len({frozenset(ids) for ids in drawn}) == 20
