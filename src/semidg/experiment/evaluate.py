@@ -36,7 +36,7 @@ def evaluate_elsewhere(  # noqa: PLR0917
     """Score every labelled image of another data set, into ``out``."""
     data = config.data.model_copy(update={"root": root, "layout": "auto"})
     other = config.model_copy(update={"data": data})
-    index = build_index(root, "auto", data.include_normal, data.split.similarity)
+    index = build_index(root, "auto", data.include_normal, data.split.similarity, classes=config.network.classes)
     records = [r for r in index.records if r.labelled]
     if not records:
         raise DataError(f"{root}: no image has a mask; predictions without truth are made by: semidg predict")

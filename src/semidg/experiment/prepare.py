@@ -40,7 +40,12 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
         split = read_split(run / "split", index.records, index.root)
     else:
         index = build_index(
-            data.root, data.layout, data.include_normal, data.split.similarity, progress=_named(report, "indexing")
+            data.root,
+            data.layout,
+            data.include_normal,
+            data.split.similarity,
+            classes=config.network.classes,
+            progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
             split = read_split(data.split.lists, index.records, index.root)
