@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from semidg.config import ExperimentConfig, parse_config
+from semidg.config import ExperimentConfig
+from tests_support import tiny_config
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -32,25 +33,3 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(phantom: Path) -> ExperimentConfig:
     """A configuration that trains in seconds: a small encoder without weights, 32 x 32 pixels, six steps."""
     return tiny_config(phantom)
-
-
-def tiny_config(root: Path, **changes: object) -> ExperimentConfig:
-    """The tiny configuration with top-level sections changed."""
-    values: dict[str, object] = {
-        "name": "tiny",
-        "labelled": 0.4,
-        "data": {"root": str(root), "size": 32, "channels": 1, "split": {"target": "delta", "validation": 0.2}},
-        "network": {"encoder": "tu-mobilenetv3_small_050", "weights": "none", "atrous_rates": [1, 2, 3]},
-        "method": {"name": "dual_level", "ramp": {"warmup": 0.0, "end": 0.5}},
-        "trainer": {
-            "max_steps": 6,
-            "batch_labelled": 2,
-            "batch_unlabelled": 2,
-            "eval_every": 3,
-            "checkpoint_every": 2,
-            "log_every": 1,
-            "accelerator": "cpu",
-            "threads": 1,
-        },
-    }
-    return parse_config(values | changes, "tests")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,9 +67,10 @@ class Batch:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed (moved to a device, pinned)."""
-        return replace(
-            self, **{f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        )
+        tensors: dict[str, Any] = {
+            f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)
 
     def pin_memory(self) -> Batch:
         """Page-locked copies, called by a data loader that feeds a GPU."""

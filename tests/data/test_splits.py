@@ -64,7 +64,7 @@ def _ids(split: Split) -> dict[str, set[str]]:
     st.floats(0, 0.4),
     st.floats(0, 0.4),
 )
-def test_what_every_split_holds(  # noqa: PLR0917
+def test_what_every_split_holds(
     records: list[Record], protocol: str, target: str | None, labelled: float, seed: int, validation: float, test: float
 ) -> None:
     config = SplitConfig.model_validate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -37,7 +38,7 @@ def test_learning_rate_warms_up_then_falls(schedule: str) -> None:
     config = OptimiserConfig.model_validate({"schedule": schedule, "warmup_steps": 10})
     factors = [learning_rate_factor(step, 100, config) for step in range(101)]
     assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
     assert factors[100] == pytest.approx(1.0 if schedule == "constant" else 0.0)
 
 

@@ -48,7 +48,8 @@ def low_frequency_window(height: int, width: int, window: float, device: torch.d
     half = math.floor(window * min(height, width))
     rows = torch.fft.fftfreq(height, 1 / height, device=device).abs().round() <= half
     columns = torch.fft.rfftfreq(width, 1 / width, device=device).round() <= half
-    return rows[:, None] & columns[None, :]
+    inside: Tensor = rows[:, None] & columns[None, :]
+    return inside
 
 
 def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, config: FourierConfig) -> Tensor:
@@ -71,5 +72,5 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
             mixed = torch.where(inside, lam * other, (1 - lam) * amplitude)
         # exp(i P) = F / |F|; a zero frequency component has phase 0
         phase = torch.where(amplitude > 0, own / amplitude.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-        view = torch.fft.irfft2(mixed * phase, s=(height, width))
+        view: Tensor = torch.fft.irfft2(mixed * phase, s=(height, width))
     return view.clamp(0, 1).to(pool.dtype)

@@ -19,7 +19,7 @@ from semidg.types import IGNORE_INDEX
 
 
 class SpatialParameters(NamedTuple):
-    """flip: left-right. angle: degrees. shift: (x, y) as a part of the side. scale: zoom. Grey: contrast, brightness."""
+    """flip: left-right. angle: degrees. shift: (x, y) as a part of the side. scale: zoom; then the change of grey."""
 
     flip: bool
     angle: float

@@ -51,13 +51,15 @@ def apply_photometric(images: Tensor, parameters: PhotometricParameters) -> Tens
 
     x <- clip(x)^gamma; x <- (x - mean) contrast + mean + brightness; x <- x (1 + noise * speckle); Gaussian blur.
     """
-    to = {"device": images.device, "dtype": images.dtype}
-    contrast, brightness, gamma, noise = (p.to(**to)[:, None, None, None] for p in parameters[:4])
-    x = images.clamp(1e-6, 1) ** gamma
+    device = images.device
+    contrast, brightness, gamma, noise = (p.to(device)[:, None, None, None] for p in parameters[:4])
+    x = images.float().clamp(1e-6, 1) ** gamma
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = (x - mean) * contrast + mean + brightness
-    x = x * (1 + noise * parameters.speckle.to(**to))
-    return _blur(x, parameters.sigma.to(**to)).clamp(0, 1)
+    x = x * (1 + noise * parameters.speckle.to(device))
+    with torch.autocast(images.device.type, enabled=False):
+        x = _blur(x, parameters.sigma.to(device))
+    return x.clamp(0, 1).to(images.dtype)
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:

@@ -57,6 +57,8 @@ class IndexOptions:
     """BUSI: also the normal class."""
     similarity: float = 0.95
     """Correlation above which two images are near-duplicates."""
+    classes: int = 2
+    """Values a mask may hold, background included."""
     skip_bad: bool = False
     """Leave files with problems out, and say which, in place of an error."""
 
@@ -73,6 +75,7 @@ def index(arguments: Sequence[str]) -> int:
             options.include_normal,
             options.similarity,
             options.skip_bad,
+            classes=options.classes,
             progress=lambda d, t: bars.report("indexing", d, t),
         )
     write_index(found, options.out)
@@ -114,6 +117,10 @@ class SplitOptions:
     """auto recognises the layout."""
     include_normal: bool = False
     """BUSI: also the normal class."""
+    similarity: float = 0.95
+    """Correlation above which two images are near-duplicates."""
+    classes: int = 2
+    """Values a mask may hold, background included."""
 
 
 def split(arguments: Sequence[str]) -> int:
@@ -129,12 +136,18 @@ def split(arguments: Sequence[str]) -> int:
         "test": options.test,
         "target": options.target,
         "seed": options.split_seed,
+        "similarity": options.similarity,
     }
     checked = parse_config({"labelled": options.labelled, "data": {"split": values}}, "options")
     config: SplitConfig = checked.data.split
     with Bars() as bars:
         found = build_index(
-            options.root, options.layout, options.include_normal, progress=lambda d, t: bars.report("indexing", d, t)
+            options.root,
+            options.layout,
+            options.include_normal,
+            options.similarity,
+            classes=options.classes,
+            progress=lambda d, t: bars.report("indexing", d, t),
         )
     made = make_split(found.records, config, options.labelled, options.seed)
     write_split(made, found.root, options.out)

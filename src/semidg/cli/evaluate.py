@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,6 +25,8 @@ class EvaluateOptions:
     """Folder of the results on another data set; default: RUN/external/NAME."""
     root: Path | None = None
     """Where the run's own data set is now, if it has moved."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the networks run."""
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -40,7 +42,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     if options.root is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": options.root})})
     set_threads(config.trainer)
-    device = choose_device("auto")
+    device = choose_device(options.device)
     out = options.run
     with Bars() as bars:
         if options.data is None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from pydantic import create_model
 
 from semidg.config import ExperimentConfig, load_config, parse_config
-from semidg.errors import ConfigError
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
@@ -42,10 +41,13 @@ def parse_with_config(
     default = concrete.model_construct(**{name: getattr(config, name) for name in ExperimentConfig.model_fields})
     both = dataclasses.make_dataclass(
         "Options",
-        [("options", tyro.conf.OmitArgPrefixes[options]), ("config", concrete, default)],  # type: ignore[valid-type]
+        [
+            ("options", Annotated[options, tyro.conf.arg(name="")]),
+            ("config", Annotated[concrete, tyro.conf.arg(name="")], default),
+        ],
     )
-    parsed = tyro.cli(
-        tyro.conf.OmitArgPrefixes[both],  # type: ignore[valid-type]
+    parsed: Any = tyro.cli(
+        both,
         args=list(arguments),
         prog=f"semidg {verb}",
         description=description,
@@ -56,10 +58,3 @@ def parse_with_config(
 def parse(verb: str, options: type[Any], arguments: Sequence[str], description: str) -> Any:
     """Parse the options of a verb without configuration keys."""
     return tyro.cli(options, args=list(arguments), prog=f"semidg {verb}", description=description)
-
-
-def required(value: Any, what: str) -> Any:
-    """``value``, or a ConfigError that says what is missing."""
-    if value is None:
-        raise ConfigError(what)
-    return value

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -26,6 +26,8 @@ class PredictOptions:
     """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png."""
     batch: int = 16
     """Images at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the networks run."""
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -33,8 +35,9 @@ def predict(arguments: Sequence[str]) -> int:
     options = parse(
         "predict", PredictOptions, arguments, "Masks, confidence maps and overlays, at the size of each image."
     )
+    from semidg.config import TrainerConfig
     from semidg.experiment.bundle import load_bundle
-    from semidg.experiment.device import choose_device, usable_cores
+    from semidg.experiment.device import choose_device, set_threads, usable_cores
     from semidg.experiment.run import open_config
     from semidg.report.predictions import find_jobs, predict_files
 
@@ -43,12 +46,13 @@ def predict(arguments: Sequence[str]) -> int:
         open_config(options.run)
         model = options.run / "model" / "model.safetensors"
     bundle = load_bundle(model)
+    set_threads(TrainerConfig())
     jobs = find_jobs(options.inputs, options.out)
     with Bars() as bars:
         problems = predict_files(
             bundle,
             jobs,
-            choose_device("auto"),
+            choose_device(options.device),
             options.batch,
             usable_cores(),
             lambda done, total: bars.report("predicting", done, total),

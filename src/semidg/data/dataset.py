@@ -70,7 +70,7 @@ def default_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "semidg"
 
 
-def open_cache(  # noqa: PLR0917
+def open_cache(
     index_root: Path,
     records: Sequence[Record],
     size: int,

@@ -7,7 +7,7 @@ the step number are enough to continue bit for bit.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ FORMAT = 1
 class State:
     """method: its tensors. optimiser: its state. step: steps done. best: best validation Dice so far and its step.
 
-    seconds: time spent in training so far.
+    seconds: time spent in training so far. precision: state of the loss scaling (fp16), else empty.
     """
 
     method: dict[str, Tensor]
@@ -32,6 +32,7 @@ class State:
     step: int
     best: tuple[float, int] | None
     seconds: float
+    precision: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(path: Path, state: State) -> None:

@@ -30,7 +30,7 @@ def evaluate_run(
     return _evaluate(run, run, config, prepared, list(prepared.split.test), device, "test part", report)
 
 
-def evaluate_elsewhere(  # noqa: PLR0917
+def evaluate_elsewhere(
     run: Path, config: ExperimentConfig, root: Path, out: Path, device: torch.device, report: Report | None = None
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``."""
@@ -44,7 +44,7 @@ def evaluate_elsewhere(  # noqa: PLR0917
     return _evaluate(run, out, other, prepared, records, device, f"all labelled images of {root.name}", report)
 
 
-def _evaluate(  # noqa: PLR0917
+def _evaluate(
     run: Path,
     out: Path,
     config: ExperimentConfig,

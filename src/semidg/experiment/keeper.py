@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,17 +47,22 @@ class Keeper(L.Callback):
     ) -> None:
         self.run, self.validation, self.about, self.listener = run, validation, about, listener
         self.best = state.best if state else None
+        self.precision = state.precision if state else {}
         self.before = state.seconds if state else 0.0
         self.metrics = MetricsFile(run / "metrics.csv", keep_to=state.step if state else 0)
         self.window: list[tuple[dict[str, Tensor], tuple[str, ...]]] = []
         self.stop_signal: int | None = None
+        self.latest: float | None = None
         self.saved_step = state.step if state else -1
         self.started = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The clock starts."""
+        """The clock starts; the engine has set its own signal handlers by now, ours take their place."""
+        self.handle_signals()
         self.started = time.monotonic()
         assert isinstance(pl_module, MethodModule)
+        if self.precision:
+            trainer.precision_plugin.load_state_dict(self.precision)
         if self.listener and trainer.is_global_zero:
             self.listener.begin(pl_module.step, pl_module.config.trainer.max_steps)
 
@@ -85,6 +92,18 @@ class Keeper(L.Callback):
             self.save(trainer, module)
         if stop:
             trainer.should_stop = True
+
+    def handle_signals(self) -> None:
+        """SIGTERM and Ctrl-C ask for a stop after the step that runs; a second one stops at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop_signal is not None:
+                raise KeyboardInterrupt
+            self.stop_signal = number
+
+        with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, ask)
 
     def _should_stop(self, trainer: L.Trainer) -> bool:
         """Whether any rank got a signal."""
@@ -129,16 +148,17 @@ class Keeper(L.Callback):
         dice = self.validation.dice(ensemble, module.config.trainer.eval_batch, module.device)
         if self.best is None or dice["mean"] > self.best[0]:
             self.best = (dice["mean"], module.step)
-            self.write_bundle(module, "best")
+            self.write_bundle(module, "best", dice["mean"])
+        self.latest = dice["mean"]
         return {f"validation_dice_{name}" if name != "mean" else "validation_dice": v for name, v in dice.items()}
 
-    def write_bundle(self, module: MethodModule, name: str) -> None:
+    def write_bundle(self, module: MethodModule, name: str, dice: float | None) -> None:
         """checkpoints/NAME.safetensors: the networks that predict, as they are now."""
         c = module.config
         about = self.about | {
             "step": module.step,
             "training_seconds": self.seconds,
-            "validation_dice": self.best[0] if self.best else None,
+            "validation_dice": dice,
         }
         bundle = Bundle(module.method.ensemble(), c.network, c.data.size, c.data.channels, about)
         save_bundle(self.run / "checkpoints" / f"{name}.safetensors", bundle)
@@ -149,7 +169,8 @@ class Keeper(L.Callback):
             self._terms(module)
         if trainer.is_global_zero:
             optimiser = trainer.optimizers[0].state_dict()
-            state = State(module.method.state_dict(), optimiser, module.step, self.best, self.seconds)
+            precision = trainer.precision_plugin.state_dict()
+            state = State(module.method.state_dict(), optimiser, module.step, self.best, self.seconds, precision)
             save_state(self.run / "checkpoints" / "last.pt", state)
         self.saved_step = module.step
 

@@ -60,7 +60,7 @@ class StepSampler(Sampler[Step]):
     """The steps ``start`` to ``total`` of a run. Each stream is shuffled anew every epoch and never padded: an epoch
     ends inside a batch. A rank takes every ``world``-th image of the global batch."""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         labelled: Sequence[Entry],
         unlabelled: Sequence[Entry],
@@ -105,7 +105,7 @@ class StepDataset(Dataset[Batch]):
     def __init__(self, cache: ImageCache, config: SpatialConfig, seed: int) -> None:
         self.cache, self.config, self.seed = cache, config, seed
 
-    def __getitem__(self, step: Step) -> Batch:  # type: ignore[override]
+    def __getitem__(self, step: Step) -> Batch:
         labelled = [self._sample(draw) for draw in step.labelled]
         unlabelled = [self._sample(draw)[0] for draw in step.unlabelled]
         images = torch.stack([image for image, _ in labelled])
@@ -130,7 +130,7 @@ class StepDataset(Dataset[Batch]):
         return spatial.apply(image, mask, spatial.sample_parameters(self.config, generator))
 
 
-def training_loader(  # noqa: PLR0917
+def training_loader(
     cache: ImageCache, split: Split, config: ExperimentConfig, start: int = 0, rank: int = 0, world: int = 1
 ) -> DataLoader[Batch]:
     """The batches of the steps ``start`` to ``max_steps`` of one rank."""

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import torch
 
 import semidg
 from semidg.config import ExperimentConfig, dump_config, load_config
-from semidg.errors import RunError
+from semidg.errors import ConfigError, RunError
 from semidg.experiment import checkpoint
 from semidg.experiment.device import choose_device, choose_precision, set_threads
 from semidg.experiment.evaluate import evaluate_run
@@ -61,11 +62,14 @@ def train(
     again. report: progress of slow preparations. listener: told of every step.
     Raises RunError, ConfigError, DataError, SplitError, NonFiniteLossError, and Stopped on SIGTERM or Ctrl-C.
     """
+    if config.trainer.devices * config.trainer.nodes > 1:
+        raise ConfigError("trainer.devices and trainer.nodes above 1 are not supported yet; set both to 1")
     set_threads(config.trainer)
     device = choose_device(config.trainer.accelerator)
     precision = choose_precision(config.trainer.precision, device)
+    existed = run.is_dir()
     state = _open_run(config, run, resume)
-    with _clean_on_failure(run, keep=resume):
+    with _clean_on_failure(run, keep=existed):
         # the networks first: a wrong encoder or missing weights should not cost an indexing of the data
         method = make_method(config)
         prepared = prepare(config, run, report)
@@ -101,7 +105,7 @@ def environment(config: ExperimentConfig, device: torch.device, precision: str) 
     packages = ("torch", "torchvision", "lightning", "segmentation-models-pytorch", "timm", "monai", "numpy")
     return {
         "semidg": semidg.__version__,
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "commit": _commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -142,7 +146,7 @@ def _clean_on_failure(run: Path, keep: bool) -> Iterator[None]:
         raise
 
 
-def _fit(  # noqa: PLR0917
+def _fit(
     config: ExperimentConfig,
     run: Path,
     method: Any,
@@ -161,7 +165,7 @@ def _fit(  # noqa: PLR0917
     validation = Validation(split.validation, prepared.cache, index.root, config.network.classes)
     about = {"method": config.method.name, "labelled": config.labelled, "seed": config.seed, "name": config.name}
     keeper = Keeper(run, validation, state, about, listener)
-    with _quiet(), _signals(keeper):
+    with _quiet(), _signals_restored():
         trainer = L.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=c.devices,
@@ -182,27 +186,20 @@ def _fit(  # noqa: PLR0917
     if keeper.stop_signal is not None and module.step < c.max_steps:
         raise Stopped(run, module.step, keeper.stop_signal)
     if trainer.is_global_zero:
-        keeper.write_bundle(module, "last")
+        keeper.write_bundle(module, "last", keeper.latest)
 
 
 @contextlib.contextmanager
-def _signals(keeper: Keeper) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask for a stop after the step that runs; a second Ctrl-C stops at once."""
-
-    def ask(number: int, frame: Any) -> None:
-        if keeper.stop_signal is not None:
-            raise KeyboardInterrupt
-        keeper.stop_signal = number
-
-    old = {}
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in (signal.SIGTERM, signal.SIGINT):
-            old[number] = signal.signal(number, ask)
+def _signals_restored() -> Iterator[None]:
+    """The handlers of SIGTERM and Ctrl-C are afterwards what they were."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    old = [signal.getsignal(number) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        with contextlib.suppress(ValueError):
+            for number, handler in zip(numbers, old, strict=True):
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

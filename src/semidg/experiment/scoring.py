@@ -57,8 +57,13 @@ def score_records(
             views |= {f"network_{k}": p for k, p in enumerate(each)}
         for name, probabilities in views.items():
             prediction = label_map(to_original(probabilities, record.height, record.width))
-            head = {"id": record.id, "domain": record.domain, "class": record.class_name, "group": record.group}
-            rows.setdefault(name, []).append(head | case_metrics(prediction, truth, classes))
+            head: dict[str, object] = {
+                "id": record.id,
+                "domain": record.domain,
+                "class": record.class_name,
+                "group": record.group,
+            }
+            rows.setdefault(name, []).append(head | dict(case_metrics(prediction, truth, classes)))
         if progress:
             progress(done, len(labelled))
     return {name: pd.DataFrame(table) for name, table in rows.items()}

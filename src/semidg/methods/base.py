@@ -92,7 +92,7 @@ def make_views(
     z = fourier.fourier_view(pool, rows, drawn, fourier_config)
     if strong_config.photometric > 0:
         z = strong.apply_photometric(z, strong.sample_photometric(z, strong_config, generator))
-    boxes = strong.sample_cutmix(count, *z.shape[-2:], strong_config.cutmix, generator)
+    boxes = strong.sample_cutmix(count, z.shape[-2], z.shape[-1], strong_config.cutmix, generator)
     return Views(strong.apply_cutmix(batch.unlabelled, boxes), strong.apply_cutmix(z, boxes), boxes)
 
 

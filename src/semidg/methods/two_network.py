@@ -36,7 +36,7 @@ class NetworkViews:
 class TwoNetworkMethod(Method):
     """Two networks that teach each other on two views of every unlabelled image."""
 
-    terms = ("supervised", "cacps")
+    terms: tuple[str, ...] = ("supervised", "cacps")
 
     def __init__(self, networks: nn.ModuleList, config: EPLMethod | DualLevelMethod) -> None:
         super().__init__(networks, config.teacher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,13 @@ def demo_config(root: Path, method: str, seed: int, steps: int | None = None) ->
     return parse_config(values, "demo")
 
 
-def run_demo(  # noqa: PLR0917
+def run_demo(
     out: Path,
     seed: int = 0,
     steps: int | None = None,
     images: int = IMAGES,
     report: Report | None = None,
-    listeners: dict[str, Listener] | None = None,
+    listeners: Mapping[str, Listener] | None = None,
 ) -> pd.DataFrame:
     """Make the phantom, train both methods, score them on the unseen scanner, draw; returns the table.
 
@@ -114,7 +115,7 @@ def _draw(out: Path, config: ExperimentConfig, cases: dict[str, pd.DataFrame]) -
         predicted = predict_records(ensemble, records, prepared.cache, len(records), torch.device("cpu"))
         for row, (record, each) in zip(rows, predicted, strict=True):
             row["predictions"][method] = label_map(to_original(each.mean(0), record.height, record.width))
-            row["dice"][method] = float(cases[method].set_index("id").loc[record.id, "dice"])
+            row["dice"][method] = dict(zip(cases[method]["id"], cases[method]["dice"], strict=True))[record.id]
     comparison_figure(rows, METHODS, out / "comparison.png")
     dice_chart(cases, out / "dice.png")
 
@@ -127,8 +128,8 @@ def _page(out: Path, table: pd.DataFrame, cases: dict[str, pd.DataFrame], seed: 
     summary = (
         f"Two pairs of networks learnt from the same few labelled images of three simulated scanners. One pair "
         f"(dual_level) also learnt from the unlabelled images. Both are scored on a fourth scanner, {TARGET}, that "
-        f"neither has seen.\n\nOn {int(table['n'].iloc[0])} images of {TARGET}, dual_level minus supervised is {gain}.\n\n"
-        "This is one seed: run it again with --seed 1 and --seed 2 before you believe it."
+        f"neither has seen.\n\nOn {int(table['n'].iloc[0])} images of {TARGET}, dual_level minus supervised is {gain}."
+        "\n\nThis is one seed: run it again with --seed 1 and --seed 2 before you believe it."
     )
     details = {
         "command": f"semidg demo --seed {seed}",

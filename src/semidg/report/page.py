@@ -19,7 +19,7 @@ from semidg.errors import RunError
 from semidg.report.figures import write_atomic
 
 
-def write_page(  # noqa: PLR0917 - the order of the page
+def write_page(
     path: Path,
     title: str,
     summary: str,

@@ -56,7 +56,7 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
     return list({job.target: job for job in jobs}.values())
 
 
-def predict_files(  # noqa: PLR0917
+def predict_files(
     bundle: Bundle,
     jobs: Sequence[Job],
     device: torch.device,

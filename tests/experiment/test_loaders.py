@@ -1,0 +1,90 @@
+"""Batches are a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semidg.experiment.loaders import Entry, StepSampler, training_entries, training_loader
+from semidg.experiment.prepare import Prepared, prepare
+from tests_support import tiny_config
+
+ENTRIES = [Entry(k, False, 0, f"image{k}") for k in range(7)]
+
+
+@pytest.fixture(scope="module")
+def prepared(phantom: Path) -> Prepared:
+    return prepare(tiny_config(phantom))
+
+
+@given(st.integers(0, 50), st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_a_resumed_sampler_goes_on_where_it_stopped(seed: int, start: int) -> None:
+    config = tiny_config(seed=seed, trainer={"max_steps": 40, "batch_labelled": 2, "batch_unlabelled": 3})
+    whole = list(StepSampler(ENTRIES, ENTRIES, config))
+    assert list(StepSampler(ENTRIES, ENTRIES, config, start)) == whole[start:]
+    assert len(StepSampler(ENTRIES, ENTRIES, config, start)) == len(whole) - start
+
+
+def test_every_image_is_used_once_an_epoch() -> None:
+    config = tiny_config(trainer={"max_steps": 14, "batch_labelled": 3, "batch_unlabelled": 1})
+    draws = [d for step in StepSampler(ENTRIES, ENTRIES, config) for d in step.labelled]
+    assert len(draws) == 42
+    assert set(Counter((d.entry.id, d.epoch) for d in draws).values()) == {1}
+    assert {d.epoch for d in draws} == set(range(6))
+    orders = [[d.entry.row for d in draws if d.epoch == e] for e in range(6)]
+    assert len({tuple(o) for o in orders}) > 1  # shuffled anew
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_the_global_batch(world: int) -> None:
+    """The batches of ``world`` ranks together are those of one rank with a batch ``world`` times as large."""
+    small = tiny_config(trainer={"max_steps": 9, "batch_labelled": 2, "batch_unlabelled": 1})
+    large = tiny_config(trainer={"max_steps": 9, "batch_labelled": 2 * world, "batch_unlabelled": world})
+    ranks = [list(StepSampler(ENTRIES, ENTRIES, small, 0, rank, world)) for rank in range(world)]
+    for step, whole in enumerate(StepSampler(ENTRIES, ENTRIES, large)):
+        for kind in range(2):
+            assert sorted(d for rank in ranks for d in rank[step][kind]) == sorted(whole[kind])
+
+
+def test_loader_repeats_and_keeps_labels_from_the_unlabelled(prepared: Prepared, phantom: Path) -> None:
+    config = tiny_config(phantom)
+    first, second = (list(training_loader(prepared.cache, prepared.split, config)) for _ in range(2))
+    assert len(first) == 6
+    labelled = {r.id for r in prepared.split.labelled}
+    unlabelled = {r.id for r in prepared.split.unlabelled}
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.labelled, b.labelled)
+        assert torch.equal(a.unlabelled, b.unlabelled)
+        assert set(a.labelled_ids) <= labelled
+        assert set(a.unlabelled_ids) <= unlabelled
+        assert a.labelled.shape == (2, 1, 32, 32)
+        assert a.masks.shape == (2, 32, 32)
+    held_out = {r.id for r in (*prepared.split.test, *prepared.split.validation)}
+    assert not held_out & (labelled | unlabelled)
+    resumed = list(training_loader(prepared.cache, prepared.split, config, start=4))
+    assert torch.equal(resumed[0].labelled, first[4].labelled)
+
+
+def test_workers_give_the_same_batches(prepared: Prepared, phantom: Path) -> None:
+    config = tiny_config(phantom)
+    with_workers = config.model_copy(update={"trainer": config.trainer.model_copy(update={"workers": 1})})
+    here = list(training_loader(prepared.cache, prepared.split, config))
+    there = list(training_loader(prepared.cache, prepared.split, with_workers))
+    assert all(torch.equal(a.labelled, b.labelled) for a, b in zip(here, there, strict=True))
+
+
+def test_flip_balances_training_images_of_smaller_classes_only(prepared: Prepared) -> None:
+    from dataclasses import replace
+
+    names = ["benign", "benign", "malignant"]
+    records = [replace(r, class_name=c) for r, c in zip(prepared.split.unlabelled[:3], names, strict=True)]
+    split = replace(prepared.split, labelled=tuple(records), unlabelled=())
+    flipped = [e for e in training_entries(records, split, prepared.cache, "flip") if e.flipped]
+    assert [e.id for e in flipped] == [records[2].id]
+    assert not any(e.flipped for e in training_entries(records, split, prepared.cache, "none"))

@@ -1,0 +1,270 @@
+"""Training into a run folder: resumed runs, stops, failures, evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semidg.config import dump_config
+from semidg.errors import ConfigError, NonFiniteLossError, RunError
+from semidg.evaluation.metrics import METRICS
+from semidg.experiment import run as run_module
+from semidg.experiment.bundle import load_bundle
+from semidg.experiment.evaluate import evaluate_elsewhere
+from semidg.experiment.run import Stopped, open_config, train
+from tests_support import tiny_config
+
+#: A training in a process of its own that kills itself (SIGKILL) at a chosen moment.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from semidg.config import load_config
+from semidg.experiment import checkpoint, keeper, run
+moment, out, config = sys.argv[1], Path(sys.argv[2]), load_config(sys.argv[3])
+
+class Watch:
+    def begin(self, step, total): pass
+    def row(self, row): pass
+    def step(self, step):
+        if moment == f"step{step}": os.kill(os.getpid(), signal.SIGKILL)
+
+if moment == "saving":  # the second checkpoint is half-written
+    original, count = checkpoint.torch.save, [0]
+    def save(values, path):
+        count[0] += 1
+        if count[0] == 2:
+            Path(path).write_bytes(b"half of a checkpoint")
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(values, path)
+    checkpoint.torch.save = save
+if moment == "validated":  # the best networks are written, the checkpoint of that step is not
+    original_bundle = keeper.save_bundle
+    def save_bundle(path, bundle):
+        original_bundle(path, bundle)
+        os.kill(os.getpid(), signal.SIGKILL)
+    keeper.save_bundle = save_bundle
+run.train(config, out, resume=(out / "run.json").exists(), listener=Watch())
+"""
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"{name}.safetensors")
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+@pytest.fixture(scope="module")
+def finished(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An uninterrupted run and its summary."""
+    run = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    return run, train(tiny_config(phantom), run)
+
+
+def test_run_folder_is_complete_and_readable_without_the_package(finished: tuple[Path, dict[str, Any]]) -> None:
+    run, summary = finished
+    expected = [
+        "config.yaml", "environment.json", "index.csv", "metrics.csv", "cases.csv", "summary.json", "run.json",
+        "split/split.json", "split/labelled.txt", "checkpoints/last.pt", "model/model.safetensors",
+    ]  # fmt: skip
+    assert all((run / name).is_file() for name in expected)
+    assert not list(run.rglob("*.part"))
+    assert json.loads((run / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    cases = pd.read_csv(run / "cases.csv", keep_default_na=False)
+    assert list(cases.columns) == ["id", "domain", "class", "group", *METRICS]
+    assert set(cases["domain"]) == {"delta"}
+    assert len(cases) == 6  # every test image, none dropped
+    assert cases["dice"].between(0, 1).all()
+    assert summary["result"]["overall"]["dice"]["mean"] == pytest.approx(cases["dice"].mean(), abs=1e-5)
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+    assert [row["step"] for row in rows(run)] == ["1", "2", "3", "4", "5", "6"]
+    assert [bool(row["validation_dice"]) for row in rows(run)] == [False, False, True, False, False, True]
+
+
+def test_each_checkpoint_and_each_network_is_scored(finished: tuple[Path, dict[str, Any]]) -> None:
+    run, summary = finished
+    for name in ("best", "last"):
+        assert {"mean", "network_0", "network_1"} <= set(summary["checkpoints"][name])
+        for predictor in ("mean", "network_0", "network_1"):
+            assert len(pd.read_csv(run / "evaluation" / f"{name}-{predictor}.csv")) == 6
+    validation = [(float(r["validation_dice"]), int(r["step"])) for r in rows(run) if r["validation_dice"]]
+    best = max(validation, key=lambda pair: (pair[0], -pair[1]))
+    assert summary["checkpoints"]["best"]["step"] == best[1]
+    assert summary["checkpoints"]["last"]["step"] == 6
+
+
+def test_networks_and_teachers_learn(finished: tuple[Path, dict[str, Any]]) -> None:
+    run, _ = finished
+    losses = [float(row["supervised"]) for row in rows(run)]
+    assert losses[-1] < losses[0]
+    best, last = weights(run, "best"), weights(run)
+    assert best.keys() == last.keys()
+
+
+@pytest.mark.parametrize("moment", ["step1", "step3", "saving", "validated"])
+def test_a_killed_run_resumes_bit_for_bit(
+    finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path, moment: str
+) -> None:
+    """SIGKILL before the first checkpoint, between two, while one is written, and between best and last."""
+    config, run = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(dump_config(tiny_config(phantom)))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, moment, str(run), str(config)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    threads = torch.get_num_threads()
+    try:
+        train(tiny_config(phantom), run, resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    whole, _ = finished
+    for name in ("best", "last"):
+        ours, theirs = weights(run, name), weights(whole, name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[k], theirs[k]) for k in ours), name
+    assert rows(run) == rows(whole)
+    pd.testing.assert_frame_equal(pd.read_csv(run / "cases.csv"), pd.read_csv(whole / "cases.csv"))
+    assert not list((run / "checkpoints").glob("[!.]*.part"))
+
+
+class StopAt:
+    """Sends this process a signal at a step."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.at, self.number = step, number
+
+    def begin(self, step: int, total: int) -> None: ...
+
+    def row(self, row: dict[str, float]) -> None: ...
+
+    def step(self, step: int) -> None:
+        if step == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_and_ctrl_c_leave_a_resumable_run(
+    finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path, number: int
+) -> None:
+    run = tmp_path / "run"
+    handler = signal.getsignal(number)
+    with pytest.raises(Stopped, match=r"--resume --out") as stopped:
+        train(tiny_config(phantom), run, listener=StopAt(3, number))
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) is handler
+    assert torch.load(run / "checkpoints" / "last.pt", weights_only=True)["step"] in (3, 4)
+    train(tiny_config(phantom), run, resume=True)
+    ours, theirs = weights(run), weights(finished[0])
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_a_finished_run_is_not_trained_again(finished: tuple[Path, dict[str, Any]], phantom: Path) -> None:
+    run, summary = finished
+    before = (run / "checkpoints" / "last.pt").stat().st_mtime_ns
+    again = train(tiny_config(phantom), run, resume=True)
+    assert (run / "checkpoints" / "last.pt").stat().st_mtime_ns == before
+    assert again["result"] == summary["result"]
+
+
+def test_nan_names_the_term_the_step_and_the_records(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semidg.methods.dual_level import DualLevel
+
+    original = DualLevel.losses
+
+    def broken(self: Any, batch: Any, progress: Any) -> Any:
+        terms = original(self, batch, progress)
+        return terms | {"view": terms["view"] * float("nan")} if progress.step == 3 else terms
+
+    monkeypatch.setattr(DualLevel, "losses", broken)
+    run = tmp_path / "run"
+    with pytest.raises(NonFiniteLossError, match=r"view.*step 4.*case_.*checkpoint is of step 2"):
+        train(tiny_config(phantom), run)
+    state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    assert state["step"] == 2
+    assert all(torch.isfinite(v).all() for v in state["method"].values() if v.is_floating_point())
+
+
+def test_folders_that_must_not_be_overwritten_are_refused(
+    finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path
+) -> None:
+    run, _ = finished
+    with pytest.raises(RunError, match="already holds a run"):
+        train(tiny_config(phantom), run)
+    with pytest.raises(RunError, match="another configuration"):
+        train(tiny_config(phantom, seed=9), run, resume=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        train(tiny_config(phantom), tmp_path)
+    with pytest.raises(RunError, match="not a run folder"):
+        open_config(tmp_path)
+    marker = tmp_path / "old" / "run.json"
+    marker.parent.mkdir()
+    marker.write_text(json.dumps({"format": 99}))
+    with pytest.raises(RunError, match="format 99"):
+        open_config(marker.parent)
+
+
+def test_a_failed_preparation_leaves_no_run_folder(phantom: Path, tmp_path: Path) -> None:
+    config = tiny_config(phantom, network={"encoder": "resnet_18", "weights": "none"})
+    with pytest.raises(ConfigError, match="resnet_18"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_checkpoint_and_model_are_named(
+    finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", str(finished[0]), str(run)], check=True)
+    for name in ("checkpoints/last.pt", "model/model.safetensors"):
+        (run / name).write_bytes((run / name).read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"last\.pt: damaged"):
+        train(tiny_config(phantom), run, resume=True)
+    with pytest.raises(RunError, match=r"model\.safetensors"):
+        load_bundle(run / "model" / "model.safetensors")
+
+
+def test_evaluation_on_another_data_set_scores_every_labelled_image(
+    finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path
+) -> None:
+    run, _ = finished
+    out = tmp_path / "out"
+    summary = evaluate_elsewhere(run, open_config(run), phantom, out, torch.device("cpu"))
+    cases = pd.read_csv(out / "cases.csv", keep_default_na=False)
+    assert len(cases) == 24
+    assert set(summary["result"]["by_domain"]) == {"aster", "borea", "cirrus", "delta"}
+    own = pd.read_csv(run / "cases.csv").set_index("id")["dice"]
+    again = cases.set_index("id")["dice"]
+    np.testing.assert_allclose(again[own.index], own, atol=1e-6)
+
+
+def test_full_disk_is_said_plainly(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semidg.errors import SemidgError
+    from semidg.experiment import checkpoint
+
+    def full(values: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(SemidgError, match="disk is full"):
+        train(tiny_config(phantom), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+    assert not list((tmp_path / "run").rglob("*.part"))
+    assert run_module.open_config(tmp_path / "run") == tiny_config(phantom)

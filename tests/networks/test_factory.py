@@ -1,0 +1,175 @@
+"""Networks: shapes, initialisation, weights, and the convolution on phases."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from semidg.config import NetworkConfig
+from semidg.errors import ConfigError
+from semidg.networks import weights
+from semidg.networks.ema import make_teacher, update_teacher
+from semidg.networks.ensemble import Ensemble
+from semidg.networks.factory import make_network, make_pair
+from semidg.networks.phase import PhaseConv2d, use_phases
+
+SMALL = NetworkConfig(encoder="tu-mobilenetv3_small_050", weights="none", atrous_rates=(1, 2, 3))
+LITE = NetworkConfig(weights="package")
+
+
+@pytest.mark.parametrize("architecture", ["deeplabv3plus", "unet", "fpn"])
+@pytest.mark.parametrize(("channels", "size"), [(1, (64, 64)), (3, (50, 70))])
+def test_logits_have_the_size_of_the_image(architecture: str, channels: int, size: tuple[int, int]) -> None:
+    config = SMALL.model_copy(update={"architecture": architecture, "classes": 4})
+    output = make_network(config, channels, 0).eval()(torch.rand(2, channels, *size))
+    assert output.logits.shape == (2, 4, *size)
+    assert output.features.shape[0] == 2
+
+
+def test_a_pair_shares_nothing_and_differs_wherever_no_weights_are_loaded() -> None:
+    first, second = make_pair(LITE, 3, 0)
+    ours = dict(second.named_parameters())
+    convolutions = [name for name, p in first.named_parameters() if p.dim() == 4]
+    same = [name for name in convolutions if torch.equal(dict(first.named_parameters())[name], ours[name])]
+    assert same
+    assert all("encoder" in name for name in same)  # ImageNet weights, in both
+    assert all("encoder" in name or name not in same for name in convolutions)
+    pointers = {p.data_ptr() for p in first.parameters()}
+    assert not pointers & {p.data_ptr() for p in second.parameters()}
+    a, b = make_pair(SMALL, 3, 0)
+    drawn = [n for n, p in a.named_parameters() if p.dim() == 4]
+    assert not any(torch.equal(dict(a.named_parameters())[n], dict(b.named_parameters())[n]) for n in drawn)
+
+
+def test_initialisation_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    a = make_network(SMALL, 3, 5).state_dict()
+    torch.manual_seed(2)
+    before = torch.rand(1)
+    torch.manual_seed(2)
+    b = make_network(SMALL, 3, 5).state_dict()
+    assert torch.equal(torch.rand(1), before)  # the caller's random state is untouched
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    c = make_network(SMALL, 3, 6).state_dict()
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_package_weights_are_those_of_the_file_in_order() -> None:
+    encoder = make_network(LITE, 3, 0).encoder.state_dict()
+    source = list(weights.package_weights().values())
+    assert len(encoder) > 250
+    assert all(torch.equal(a, b) for a, b in zip(encoder.values(), source, strict=False))
+
+
+def test_grey_encoder_sums_the_first_convolution() -> None:
+    colour, grey = (next(iter(make_network(LITE, c, 0).encoder.parameters())) for c in (3, 1))
+    torch.testing.assert_close(grey, colour.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
+    source = make_network(SMALL, 3, 1)
+    path = tmp_path / f"ünïcode weights{suffix}"
+    state = {k: v.contiguous() for k, v in source.encoder.state_dict().items()}
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    loaded = make_network(SMALL.model_copy(update={"weights": str(path)}), 3, 2)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.encoder.parameters(), source.encoder.parameters(), strict=True))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code from a pickle ran')",)
+
+
+def test_bad_weights_name_the_file_and_run_no_code(tmp_path: Path) -> None:
+    missing, garbage, evil, other = (tmp_path / n for n in ("no.pth", "garbage.safetensors", "evil.pth", "other.pth"))
+    garbage.write_bytes(b"not tensors")
+    torch.save({"x": Evil()}, evil)
+    torch.save(make_network(LITE, 3, 0).encoder.state_dict(), other)
+    for path in (missing, garbage, evil, other):
+        with pytest.raises(ConfigError, match=path.name):
+            make_network(SMALL.model_copy(update={"weights": str(path)}), 3, 0)
+
+
+def test_unknown_encoder_suggests_a_near_one() -> None:
+    with pytest.raises(ConfigError, match="resnet50"):
+        make_network(SMALL.model_copy(update={"encoder": "resnet_50"}), 3, 0)
+    with pytest.raises(ConfigError, match=r"set --network\.weights hub, none or a file"):
+        make_network(NetworkConfig(encoder="resnet18", weights="package"), 3, 0)
+
+
+def test_hub_weights_off_line_say_which_three_ways_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("Network is unreachable")
+
+    import segmentation_models_pytorch as smp
+
+    monkeypatch.setattr(smp, "DeepLabV3Plus", refuse)
+    with pytest.raises(ConfigError, match=r"three ways.*hub.*FILE.*none"):
+        make_network(NetworkConfig(encoder="resnet18", weights="hub"), 3, 0)
+
+
+@given(
+    st.integers(1, 3), st.sampled_from([(8, 8), (8, 12), (9, 8), (4, 4)]), st.sampled_from([3, 5]),
+    st.integers(2, 9), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_convolution_on_phases_equals_the_plain_one(
+    batch: int, size: tuple[int, int], kernel: int, dilation: int, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=6, bias=False)
+    fast = nn.Sequential(copy.deepcopy(plain))
+    use_phases(fast)
+    assert type(fast[0]) is PhaseConv2d
+    x = torch.randn(batch, 6, *size)
+    x = (x.contiguous(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
+    gradient = torch.randn(batch, 6, *size)
+    results = []
+    for conv in (plain, fast[0]):
+        y = conv(x)
+        results.append((y, *torch.autograd.grad(y, (x, conv.weight), gradient)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_only_dilated_depthwise_convolutions_are_changed() -> None:
+    plain = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Conv2d(4, 4, 3, padding=2, dilation=2))
+    use_phases(plain)
+    assert all(type(conv) is nn.Conv2d for conv in plain)
+
+
+def test_teacher_is_the_moving_average_of_weights_and_statistics() -> None:
+    student = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    teacher = make_teacher(student)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    student.train()(torch.randn(4, 1, 3, 3))
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(1)
+    update_teacher(teacher, student, 0.9, step=10_000)
+    for name, value in teacher.state_dict().items():
+        now = student.state_dict()[name]
+        expected = 0.9 * before[name] + 0.1 * now if value.is_floating_point() else now
+        torch.testing.assert_close(value, expected)
+    assert not any(p.requires_grad for p in teacher.parameters())
+    update_teacher(teacher, student, 0.9, step=0)  # early: (1 + 0) / (10 + 0)
+    assert not teacher.training
+
+
+def test_ensemble_averages_probabilities_and_restores_the_mode() -> None:
+    networks = make_pair(SMALL, 3, 0).train()
+    x = torch.rand(2, 3, 32, 32)
+    ensemble = Ensemble(networks)
+    each = ensemble.predict_each(x)
+    assert all(n.training for n in networks)
+    torch.testing.assert_close(ensemble.predict(x), (each[0] + each[1]) / 2)
+    torch.testing.assert_close(each.sum(2), torch.ones(2, 2, 32, 32))
+    torch.testing.assert_close(each, ensemble.predict_each(x))  # eval mode: no dropout, statistics not moved
