@@ -9,6 +9,8 @@ from torch import Tensor
 
 from semidg.objectives.confidence import log_average
 from semidg.objectives.dual_level import network_loss, view_loss
+from semidg.objectives.supervised import soft_dice_loss
+from semidg.types import IGNORE_INDEX
 
 
 def logs(seed: int) -> Tensor:
@@ -38,6 +40,18 @@ def test_one_direction_leaves_the_weak_view_without_gradient() -> None:
     gradient_weak, gradient_strong = torch.autograd.grad(loss, (weak, strong), allow_unused=True)
     assert gradient_weak is None
     assert gradient_strong is not None
+
+
+def test_soft_dice_can_be_added_and_sees_kept_labels_only() -> None:
+    weak, strong = logs(0), logs(1)
+    label = weak.argmax(1)
+    plain = view_loss(weak, strong, label, label, "weak_to_strong")
+    both = view_loss(weak, strong, label, label, "weak_to_strong", dice=0.5)
+    torch.testing.assert_close(both - plain, 0.5 * soft_dice_loss(strong.exp(), label))
+    keep = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)) > 0.5
+    part = view_loss(weak, strong, label, label, "weak_to_strong", dice=1.0, keep=keep)
+    entropy = (F.nll_loss(strong, label, reduction="none") * keep).mean()
+    torch.testing.assert_close(part, entropy + soft_dice_loss(strong.exp(), label.where(keep, IGNORE_INDEX)))
 
 
 def test_network_loss_equals_equations_8_and_9() -> None:

@@ -26,7 +26,7 @@ class DualLevel(TwoNetworkMethod):
         c, named = self.config, super().unsupervised(views)
         if c.view_weight:
             terms = [
-                view_loss(v.log_weak, v.log_strong, v.label_weak, v.label_strong, c.view_direction, v.keep)
+                view_loss(v.log_weak, v.log_strong, v.label_weak, v.label_strong, c.view_direction, c.view_dice, v.keep)
                 for v in views
             ]
             named["view"] = c.view_weight * (terms[0] + terms[1]) / 2

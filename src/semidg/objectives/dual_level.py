@@ -7,6 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from semidg.objectives.confidence import cross_entropy, kl_divergence
+from semidg.objectives.supervised import soft_dice_loss
+from semidg.types import IGNORE_INDEX
 
 
 def view_loss(
@@ -15,20 +17,27 @@ def view_loss(
     label_weak: Tensor,
     label_strong: Tensor,
     direction: Literal["both", "weak_to_strong"] = "both",
+    dice: float = 0.0,
     keep: Tensor | None = None,
 ) -> Tensor:
     """Cross pseudo supervision between the two views of one network (the report's 4.1(3)).
 
     log_weak, log_strong: log P_O^k and log P_F^k, (B, K, H, W). label_weak, label_strong: their one-hot class numbers,
     (B, H, W) int64, without gradient: label_weak teaches the strong view, label_strong the weak one.
-    keep: (B, H, W) bool, weak labels to use (default all). Returns the mean over pixels.
+    keep: (B, H, W) bool, weak labels to use (default all). The cross entropy is a mean over all pixels; ``dice``
+    times a soft Dice loss against the same labels is added to it (0 in the report).
     """
-    to_strong = cross_entropy(log_strong, label_weak)
-    if keep is not None:
-        to_strong = to_strong * keep
-    if direction == "weak_to_strong":
-        return to_strong.mean()
-    return to_strong.mean() + cross_entropy(log_weak, label_strong).mean()
+    loss = _taught_by(log_strong, label_weak, dice, keep)
+    return loss if direction == "weak_to_strong" else loss + _taught_by(log_weak, label_strong, dice, None)
+
+
+def _taught_by(log_p: Tensor, label: Tensor, dice: float, keep: Tensor | None) -> Tensor:
+    entropy = cross_entropy(log_p, label)
+    loss = (entropy if keep is None else entropy * keep).mean()
+    if dice:
+        target = label if keep is None else label.where(keep, IGNORE_INDEX)
+        loss = loss + dice * soft_dice_loss(log_p.exp(), target)
+    return loss
 
 
 def network_loss(
