@@ -279,7 +279,12 @@ def parse_config(values: dict[str, Any], where: str) -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{where}: {_explain(item)}" for item in error.errors())) from error
+        raise config_error(error, where) from error
+
+
+def config_error(error: ValidationError, where: str) -> ConfigError:
+    """A line for each wrong key or value."""
+    return ConfigError("\n".join(f"{where}: {_explain(item)}" for item in error.errors()))
 
 
 def dump_config(config: ExperimentConfig) -> str:

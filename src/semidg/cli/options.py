@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 
-from semidg.config import ExperimentConfig, load_config, parse_config
+from semidg.config import ExperimentConfig, config_error, load_config, parse_config
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
@@ -46,12 +46,10 @@ def parse_with_config(
             ("config", Annotated[concrete, tyro.conf.arg(name="")], default),
         ],
     )
-    parsed: Any = tyro.cli(
-        both,
-        args=list(arguments),
-        prog=f"semidg {verb}",
-        description=description,
-    )
+    try:
+        parsed: Any = tyro.cli(both, args=list(arguments), prog=f"semidg {verb}", description=description)
+    except ValidationError as error:
+        raise config_error(error, "options") from error
     return parsed.options, parse_config(parsed.config.model_dump(mode="json"), "options")
 
 

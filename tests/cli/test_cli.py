@@ -1,0 +1,301 @@
+"""The verbs as a user calls them: what they write, what they print, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from semidg.cli import VERBS, main
+
+TINY = [
+    "--data.size", "32", "--data.channels", "1", "--data.split.target", "delta", "--labelled", "0.4",
+    "--network.encoder", "tu-mobilenetv3_small_050", "--network.weights", "none",
+    "--network.atrous-rates", "1", "2", "3",
+    "--trainer.max-steps", "4", "--trainer.eval-every", "2", "--trainer.checkpoint-every", "2",
+    "--trainer.batch-labelled", "2", "--trainer.batch-unlabelled", "2", "--trainer.threads", "1",
+    "--trainer.accelerator", "cpu",
+]  # fmt: skip
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Calls the command line, wants exit code 2 and error lines without a traceback, and returns them."""
+
+    def call(*arguments: object) -> str:
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as stop:  # of the option parser
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        assert code == 2, captured.err
+        assert "Traceback" not in captured.err
+        return captured.err + captured.out
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained by the command line."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "phantom", "--data.root", str(phantom), "--out", str(out), *TINY]) == 0
+    return out
+
+
+def test_help_names_every_verb_and_each_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "--help"])
+        assert not stop.value.code
+        assert f"semidg {verb}" in capsys.readouterr().out
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+
+
+def test_a_verb_or_key_with_a_typo_gets_the_nearest(refused: Refused, phantom: Path, tmp_path: Path) -> None:
+    assert "did you mean 'train'" in refused("tran")
+    assert "--trainer.max-steps" in refused("train", "phantom", "--trainer.max-stepz", "3", "--out", tmp_path / "r")
+    assert "did you mean 'phantom'" in refused("train", "phantm", "--out", tmp_path / "r")
+    file = tmp_path / "bad.yaml"
+    file.write_text("trainer:\n  max_step: 3\n")
+    message = refused("train", "--config", file, "--out", tmp_path / "r")
+    assert "bad.yaml" in message
+    assert "'trainer.max_step'; the nearest known key is 'trainer.max_steps'" in message
+    assert not (tmp_path / "r").exists()
+
+
+def test_configuration_is_printed_and_read_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "busi-lite", "--method.name", "epl", "--seed", "7", "--print-config"]) == 0
+    text = capsys.readouterr().out
+    assert "name: epl" in text
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_mistakes_of_train(refused: Refused, phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    root = ["--data.root", phantom, "--out", out, *TINY]
+    assert "data.root is not set" in refused("train", "phantom", "--out", out)
+    assert "--out is not set" in refused("train", "phantom", "--data.root", phantom)
+    assert "a preset" in refused("train", "--out", out)
+    assert "not both" in refused("train", "phantom", "--config", "x.yaml", "--out", out)
+    assert "nowhere" in refused("train", "phantom", *root, "--data.root", tmp_path / "nowhere")
+    assert "resnet_18" in refused("train", "phantom", *root, "--network.encoder", "resnet_18")
+    assert "aster, borea, cirrus, delta" in refused("train", "phantom", *root, "--data.split.target", "echo")
+    assert "labelled" in refused("train", "phantom", *root, "--labelled", "0.001")
+    assert "labelled" in refused("train", "phantom", *root, "--labelled", "0")
+    assert "three ways" in refused("train", "phantom", *root, "--network.weights", tmp_path / "missing.pth")
+    assert "not supported yet" in refused("train", "phantom", *root, "--trainer.devices", "2")
+    assert "not a run folder" in refused("train", "--resume", "--out", tmp_path / "nothing")
+    assert not out.exists()
+
+
+def test_resume_of_a_finished_run_only_scores_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "checkpoints" / "last.pt").read_bytes()
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert (run / "checkpoints" / "last.pt").read_bytes() == before
+    assert "domain delta" in capsys.readouterr().out
+
+
+def test_train_refuses_to_overwrite(refused: Refused, run: Path, phantom: Path) -> None:
+    assert "already holds a run" in refused("train", "phantom", "--data.root", phantom, "--out", run, *TINY)
+
+
+def test_evaluate_prints_and_writes(
+    run: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert "95 % interval" in text
+    assert "network_1" in text
+    assert main(["evaluate", str(run), "--data", str(phantom), "--out", str(tmp_path / "e")]) == 0
+    cases = pd.read_csv(tmp_path / "e" / "cases.csv")
+    assert len(cases) == 24
+    assert cases.columns[0] == "id"
+    assert json.loads((tmp_path / "e" / "summary.json").read_text())["result"]["overall"]["n"] == 24
+
+
+def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "run.json").write_text('{"format": 2}')
+    assert "format 2" in refused("evaluate", copy)
+    assert "not a run folder" in refused("evaluate", tmp_path)
+    assert "no image has a mask" in refused("evaluate", run, "--data", unlabelled(tmp_path / "plain"))
+
+
+def unlabelled(root: Path) -> Path:
+    (root / "site" / "images").mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8)).save(
+        root / "site/images/a.png"
+    )
+    return root
+
+
+def owned_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Files of many kinds that a user may own, with the sizes they should come back in."""
+    rng = np.random.default_rng(1)
+    grey = rng.integers(0, 255, (37, 53), dtype=np.uint8)
+    colour = rng.integers(0, 255, (29, 31, 3), dtype=np.uint8)
+    alpha = np.dstack([colour, np.full((29, 31), 128, np.uint8)])
+    pictures = {
+        "grey.png": Image.fromarray(grey),
+        "colour.jpg": Image.fromarray(colour),
+        "alpha.png": Image.fromarray(alpha, "RGBA"),
+        "sixteen.tif": Image.fromarray(grey.astype(np.uint16) * 200),
+        "palette.png": Image.fromarray(colour).convert("P"),
+        "cmyk.jpg": Image.fromarray(colour).convert("CMYK"),
+        "one bit.png": Image.fromarray(grey > 100),
+        "sub folder/größe 漢 [1] (2).bmp": Image.fromarray(grey),
+        "tiny.png": Image.fromarray(grey[:1, :1]),
+    }
+    sizes = {}
+    for name, picture in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / name)
+        sizes[name] = picture.size
+    (folder / "link.png").symlink_to(folder / "grey.png")
+    return sizes | {"link.png": (53, 37)}
+
+
+def test_predict_writes_three_pictures_at_the_size_of_each_file(run: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    sizes = owned_files(folder)
+    assert main(["predict", str(run), str(folder), "--out", str(out)]) == 0
+    for name, size in sizes.items():
+        stem = out / Path(name).with_suffix("")
+        for kind in ("mask", "confidence", "overlay"):
+            with Image.open(stem.with_name(f"{stem.name}_{kind}.png")) as picture:
+                assert picture.size == size, name
+        mask = np.asarray(Image.open(stem.with_name(f"{stem.name}_mask.png")))
+        assert set(np.unique(mask)) <= {0, 255}
+    assert len(list(out.rglob("*.png"))) == 3 * len(sizes)
+
+
+def test_predict_goes_on_past_bad_files_and_names_them(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    owned_files(folder)
+    whole = (folder / "grey.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("not a picture")
+    assert main(["predict", str(run), str(folder), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for name in ("truncated.png", "empty.png", "text.png"):
+        assert name in error
+        assert not list(out.glob(f"{Path(name).stem}_*"))
+    assert (out / "grey_mask.png").is_file()
+
+
+def test_mistakes_of_predict(refused: Refused, run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    owned_files(folder)
+    assert "nothing.png" in refused("predict", run, tmp_path / "nothing.png", "--out", tmp_path / "o")
+    (tmp_path / "bare").mkdir()
+    assert "no image" in refused("predict", run, tmp_path / "bare", "--out", tmp_path / "o")
+    Image.new("L", (9, 9)).save(folder / "grey.jpg")
+    assert "would both become" in refused("predict", run, folder, "--out", tmp_path / "o")
+    assert "not a run folder" in refused("predict", tmp_path, folder, "--out", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_masks_beside_images_are_not_predicted(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "busi"
+    folder.mkdir()
+    for name in ("benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png", "lone_mask.png"):
+        Image.new("L", (20, 20), 90).save(folder / name)
+    assert main(["predict", str(run), str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert {p.name for p in (tmp_path / "out").glob("*_overlay.png")} == {
+        "benign (1)_overlay.png",
+        "lone_mask_overlay.png",
+    }
+
+
+def test_index_and_split_and_training_from_its_lists(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", str(phantom), "--out", str(tmp_path / "index.csv")]) == 0
+    assert "24 images" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "index.csv", keep_default_na=False)
+    assert list(table.columns) == ["id", "image", "masks", "domain", "class", "group", "width", "height"]
+    lists = tmp_path / "lists"
+    arguments = [
+        "split",
+        str(phantom),
+        "--out",
+        str(lists),
+        "--target",
+        "cirrus",
+        "--validation",
+        "0.2",
+        "--labelled",
+        "0.5",
+    ]
+    assert main(arguments) == 0
+    lines = (lists / "test.txt").read_text().splitlines()
+    assert len(lines) == 6
+    assert all(line.split("\t")[0].startswith("cirrus/images/") for line in lines)
+    out = tmp_path / "run"
+    options = [a for a in TINY if a not in ("--data.split.target", "delta")]
+    assert main(["train", "phantom", "--data.root", str(phantom), "--out", str(out), *options,
+                 "--data.split.lists", str(lists), "--method.name", "supervised"]) == 0  # fmt: skip
+    assert set(pd.read_csv(out / "cases.csv")["domain"]) == {"cirrus"}
+
+
+def test_phantom_is_written_once_and_others_folders_are_kept(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    assert str(tmp_path) in refused("phantom", "--out", tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+    assert main(["phantom", "--out", str(tmp_path / "p"), "--images", "1", "--size", "64"]) == 0
+    assert len(list((tmp_path / "p").rglob("images/*.png"))) == 4
+
+
+def test_bad_data_sets_leave_no_run_folder(refused: Refused, phantom: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(phantom, root)
+    out = tmp_path / "run"
+    bad = root / "aster" / "masks" / "case_000.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(bad)
+    (root / "borea" / "images" / "case_001.png").write_bytes(b"\x89PNG broken")
+    (root / "cirrus" / "images" / "case_002.png").unlink()
+    message = refused("train", "phantom", "--data.root", root, "--out", out, *TINY)
+    for name in ("aster/masks/case_000.png", "borea/images/case_001.png", "cirrus/masks/case_002.png"):
+        assert name in message
+    assert not out.exists()
+
+
+def test_demo_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--steps", "2", "--images", "6"]) == 0
+    text = capsys.readouterr().out
+    assert "supervised" in text
+    assert "dual_level" in text
+    table = pd.read_csv(out / "table.csv")
+    assert table["n"].tolist() == [6, 6]
+    for method in ("supervised", "dual_level"):
+        cases = pd.read_csv(out / method / "cases.csv")
+        row = table[table["method"] == method].iloc[0]
+        assert row["Dice %"] == pytest.approx(100 * cases["dice"].mean(), abs=1e-3)
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page.split("<body")[1].split("environment")[0]
+    with Image.open(out / "comparison.png") as figure:
+        assert figure.width > 300
+    labelled = {(out / m / "split" / "labelled.txt").read_text() for m in ("supervised", "dual_level")}
+    assert len(labelled) == 1  # the same labels for both
+    assert "not empty" in refused("demo", "--out", out)
