@@ -23,25 +23,6 @@ PAGE = Path(__file__).parent / "reference" / "configuration.md"
 
 METHODS: tuple[type[BaseModel], ...] = (SupervisedMethod, EPLMethod, DualLevelMethod)
 
-#: Meaning of keys that need no docstring in the code, where their name and section say it.
-MEANINGS = {
-    "name": "Name of the experiment, shown in tables.",
-    "network.architecture": "Decoder. deeplabv3plus is the one of the report.",
-    "method.name": "Chooses the method.",
-    "method.ramp.maximum": "w_max, the weight of the unsupervised terms at the end of the ramp.",
-    "optimiser.lr": "Largest learning rate.",
-    "optimiser.weight_decay": "Decoupled weight decay of AdamW.",
-    "optimiser.schedule": "Learning rate after its warm-up: constant, (1 - t)^power, or half a cosine; t from 0 to 1.",
-    "trainer.max_steps": "Steps of the whole training; schedules are stretched over them.",
-    "trainer.batch_labelled": "Labelled images a step and device.",
-    "trainer.batch_unlabelled": "Unlabelled images a step and device; not used by the method supervised.",
-    "trainer.eval_batch": "Images at once in validation and test.",
-    "trainer.accelerator": "auto takes CUDA, then MPS, then the CPU.",
-    "trainer.devices": "Devices a machine.",
-    "trainer.nodes": "Machines.",
-    "trainer.channels_last": "Memory format of images and networks; faster on most hardware, the same mathematics.",
-}
-
 HEAD = """<!-- Made by docs/make_reference.py from src/semidg/config.py: edit there, then run it again. -->
 
 # Configuration
@@ -127,9 +108,9 @@ def value_text(value: Any) -> str:
 
 def meaning(prefix: str, name: str, info: FieldInfo) -> str:
     """The docstring of a key; raises ValueError if there is nothing to say about it."""
-    text = info.description or MEANINGS.get(prefix + name)
+    text = info.description
     if not text:
-        raise ValueError(f"{prefix}{name} has neither a docstring in config.py nor an entry in MEANINGS")
+        raise ValueError(f"{prefix}{name} has no docstring in config.py")
     return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
 
 

@@ -81,6 +81,7 @@ class NetworkConfig(_Model):
     """One of the two networks; both share this and differ in their initialisation."""
 
     architecture: Literal["deeplabv3plus", "unet", "fpn"] = "deeplabv3plus"
+    """Decoder; deeplabv3plus is the one of the report."""
     encoder: str = "tf_efficientnet_lite0"
     """Any encoder of segmentation-models-pytorch, or of timm (``resnet50``, ``tu-convnext_tiny``, ...)."""
     weights: str = "package"
@@ -123,12 +124,14 @@ class RampConfig(_Model):
     end: Fraction = 0.4
     """Part of the training at which w reaches ``maximum``."""
     maximum: Annotated[float, Field(ge=0)] = 1.0
+    """w_max, the weight of the unsupervised terms at the end of the ramp."""
 
 
 class SupervisedMethod(_Model):
     """Both networks learn from the labelled images only."""
 
     name: Literal["supervised"] = "supervised"
+    """Chooses the method."""
     networks: Literal[1, 2] = 2
     """1: a single network, the usual baseline; 2: the pair, so that the ensemble is not the difference."""
     teacher: Annotated[float, Field(ge=0, lt=1)] = 0.99
@@ -155,12 +158,14 @@ class EPLMethod(_TwoNetworkMethod):
     """Confidence-aware cross pseudo supervision (Yao, Hu, Li, AAAI 2022)."""
 
     name: Literal["epl"] = "epl"
+    """Chooses the method."""
 
 
 class DualLevelMethod(_TwoNetworkMethod):
     """EPL with consistency between the views of a network and between the networks (the report)."""
 
     name: Literal["dual_level"] = "dual_level"
+    """Chooses the method."""
     view_weight: Annotated[float, Field(ge=0)] = 1.0
     """a_view: cross pseudo supervision between the two views of one network; 0 switches it off."""
     view_direction: Literal["both", "weak_to_strong"] = "weak_to_strong"
@@ -181,10 +186,13 @@ class OptimiserConfig(_Model):
     """AdamW over both networks."""
 
     lr: Positive = 1e-3
+    """Largest learning rate."""
     encoder_lr_factor: Positive = 1.0
     """The encoder learns with ``lr`` times this."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled weight decay of AdamW."""
     schedule: Literal["constant", "poly", "cosine"] = "poly"
+    """Learning rate after its warm-up: constant, (1 - t)^power, or half a cosine; t from 0 to 1."""
     power: Positive = 0.9
     """Exponent of the poly schedule."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
@@ -197,8 +205,11 @@ class TrainerConfig(_Model):
     """Length of the training, batches, checkpoints and hardware."""
 
     max_steps: PositiveInt = 800
+    """Steps of the whole training; schedules are stretched over them."""
     batch_labelled: PositiveInt = 4
+    """Labelled images a step."""
     batch_unlabelled: PositiveInt = 4
+    """Unlabelled images a step; not used by the method supervised."""
     eval_every: PositiveInt = 100
     """Steps between two scorings of the validation part."""
     checkpoint_every: PositiveInt = 100
@@ -206,22 +217,28 @@ class TrainerConfig(_Model):
     log_every: PositiveInt = 10
     """Steps between two rows of metrics.csv."""
     eval_batch: PositiveInt = 16
+    """Images at once in validation and test."""
     precision: Literal["32", "bf16", "fp16", "auto"] = "auto"
     """auto: bf16 on a GPU that has it, 32-bit elsewhere."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes CUDA, then MPS, then the CPU."""
     devices: PositiveInt = 1
+    """Devices a machine; only 1 is supported so far."""
     nodes: PositiveInt = 1
+    """Machines; only 1 is supported so far."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load data; 0 is fastest on a CPU, where the cache makes loading almost free."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the CPU; 0: as many as the process may use."""
     channels_last: bool = True
+    """Memory format of images and networks; faster on most hardware, the same mathematics."""
 
 
 class ExperimentConfig(_Model):
     """A complete experiment: the same configuration and seed give the same run."""
 
     name: str = "experiment"
+    """Name of the experiment, shown in tables."""
     seed: int = 0
     """Seed of initialisation, labelled draw, batches and augmentation."""
     labelled: Annotated[float, Field(gt=0, le=1)] = 0.25

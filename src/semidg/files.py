@@ -43,6 +43,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_error(path: Path, error: OSError) -> SemidgError:
     """A one-line error for a file that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

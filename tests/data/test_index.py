@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from semidg.data import busi
 from semidg.data.index import COLUMNS, Index, build_index, read_index, write_index
 from semidg.data.paths import Problems, natural_key, resolve_inside
-from semidg.errors import DataError
+from semidg.errors import DataError, SemidgError
 from semidg.types import Record
 
 from .support import largest_file, make_busi, make_folders, save, square, texture
@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_the_older_index_and_nothing_else(tmp_path: Path) -> 
     target = tmp_path / "out" / "index.csv"
     write_index(index, target)
     before = target.read_bytes()
-    with largest_file(100), pytest.raises(DataError, match=r"index\.csv: cannot be written"):
+    with largest_file(100), pytest.raises(SemidgError, match=r"index\.csv: cannot be written"):
         write_index(index, target)
     assert target.read_bytes() == before
     assert [p.name for p in target.parent.iterdir()] == ["index.csv"]

@@ -74,7 +74,7 @@ def test_configuration_page_has_every_key() -> None:
 
 def test_a_key_without_a_meaning_is_noticed(make_reference: ModuleType) -> None:
     field = type(parse_config({}, "test")).model_fields["data"]
-    with pytest.raises(ValueError, match="neither a docstring"):
+    with pytest.raises(ValueError, match="has no docstring"):
         make_reference.meaning("", "no_such_key", field)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.images import read_image, read_mask
 from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
 from semidg.errors import DataError
+from semidg.files import atomic_path
 from semidg.types import Record
 
 #: Columns of index.csv. Several masks are joined by ";"; a ";" or "\" in a name has a "\" before it.
@@ -123,35 +123,13 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Write index.csv (UTF-8, columns COLUMNS), complete or not at all; raises DataError if it cannot be written."""
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 (a descriptor, not a path)
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for record in index.records:
-                writer.writerow(
-                    (
-                        record.id,
-                        record.image,
-                        _join(record.masks),
-                        record.domain,
-                        record.class_name,
-                        record.group,
-                        record.width,
-                        record.height,
-                    )
-                )
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    """Write index.csv (UTF-8, columns COLUMNS), complete or not at all; raises SemidgError if it cannot be written."""
+    with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for r in index.records:
+            masks = _join(r.masks)
+            writer.writerow((r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height))
 
 
 def read_index(path: Path, root: Path) -> Index:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import matplotlib as mpl
 import numpy as np
@@ -25,6 +23,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from semidg.evaluation.metrics import case_metrics
+from semidg.files import write_bytes
 from semidg.types import IGNORE_INDEX
 
 Picture = npt.NDArray[np.uint8]
@@ -185,18 +184,7 @@ def save_png(array: Picture, path: Path) -> None:
         raise ValueError(f"a PNG is written from uint8, not {array.dtype}")
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG")
-    write_atomic(path, buffer.getvalue())
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file in one move: readers see the old file or the whole new one, and a failure leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, buffer.getvalue())
 
 
 def _rgb(image: Picture) -> Picture:
@@ -228,4 +216,4 @@ def _save_figure(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
-    write_atomic(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from semidg.errors import RunError
-from semidg.report.figures import write_atomic
+from semidg.files import write_bytes
 
 
 def write_page(
@@ -48,7 +48,7 @@ def write_page(
         figures=[{"caption": caption, **_picture(picture)} for caption, picture in figures],
         details=details,
     )
-    write_atomic(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def _table(caption: str, table: pd.DataFrame) -> dict[str, Any]:
