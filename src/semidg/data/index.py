@@ -125,7 +125,7 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
 def write_index(index: Index, path: Path) -> None:
     """Write index.csv (UTF-8, columns COLUMNS), complete or not at all; raises SemidgError if it cannot be written."""
     with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)  # CRLF as in RFC 4180: a lone CR in a name is quoted then
         writer.writerow(COLUMNS)
         for r in index.records:
             masks = _join(r.masks)
