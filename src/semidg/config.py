@@ -149,9 +149,8 @@ class _TwoNetworkMethod(_Model):
     """Form of the weight exp(-V): a pixel each (the paper), a scalar an image (its published code), or none."""
     detach_confidence: bool = False
     """True: no gradient through exp(-V) and V."""
-    threshold: Fraction = 0.0
-    """Pseudo labels of a lower probability are left out; 0 keeps all, as published. Above 0.5 it leaves out more
-    lesion than background, and lesions shrink."""
+    threshold: Fraction = 0.8
+    """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
 
 
 class EPLMethod(_TwoNetworkMethod):
@@ -170,9 +169,8 @@ class DualLevelMethod(_TwoNetworkMethod):
     """a_view: cross pseudo supervision between the two views of one network; 0 switches it off."""
     view_direction: Literal["both", "weak_to_strong"] = "weak_to_strong"
     """both: each view teaches the other, as in the report; weak_to_strong: X teaches Z only."""
-    view_dice: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of a soft Dice loss beside the cross entropy between the views; 0 is the report. Cross entropy alone
-    follows the background, which is most of the pixels."""
+    view_dice: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a soft Dice loss beside the cross entropy between the views; 0 is the report."""
     network_weight: Annotated[float, Field(ge=0)] = 0.3
     """a_net: KL divergence between the networks; 0 switches it off."""
     between: Literal["averaged", "cross_view"] = "averaged"
