@@ -120,6 +120,13 @@ def test_evaluate_prints_and_writes(
     text = capsys.readouterr().out
     assert "95 % interval" in text
     assert "network_1" in text
+    before = (run / "cases.csv").read_bytes()
+    assert main(["evaluate", str(run), "--part", "validation"]) == 0
+    assert "validation part" in capsys.readouterr().out
+    scored = set(pd.read_csv(run / "parts" / "validation" / "cases.csv")["id"])
+    assert scored
+    assert not scored & set(pd.read_csv(run / "cases.csv")["id"])
+    assert (run / "cases.csv").read_bytes() == before
     assert main(["evaluate", str(run), "--data", str(phantom), "--out", str(tmp_path / "e")]) == 0
     cases = pd.read_csv(tmp_path / "e" / "cases.csv")
     assert len(cases) == 24

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from semidg.config import dump_config
-from semidg.errors import ConfigError, NonFiniteLossError, RunError
+from semidg.errors import ConfigError, NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.metrics import METRICS
 from semidg.experiment import run as run_module
 from semidg.experiment.bundle import load_bundle
@@ -225,6 +226,15 @@ def test_a_failed_preparation_leaves_no_run_folder(phantom: Path, tmp_path: Path
     config = tiny_config(phantom, network={"encoder": "resnet_18", "weights": "none"})
     with pytest.raises(ConfigError, match="resnet_18"):
         train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_target_without_masks_is_refused_before_training(phantom: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(phantom, root)
+    shutil.rmtree(root / "delta" / "masks")
+    with pytest.raises(SplitError, match="mask"):
+        train(tiny_config(root), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

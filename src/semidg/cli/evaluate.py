@@ -21,6 +21,8 @@ class EvaluateOptions:
     """Run folder."""
     data: Path | None = None
     """Another data set: every image with a mask is scored. Default: the run's own test part."""
+    part: Literal["test", "validation", "unlabelled"] = "test"
+    """Part of the run's own data. validation and unlabelled are where settings are chosen."""
     out: Path | None = None
     """Folder of the results on another data set; default: RUN/external/NAME."""
     root: Path | None = None
@@ -33,7 +35,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     """Score a run and print the table."""
     options = parse("evaluate", EvaluateOptions, arguments, "Score a run on its test part, or on another data set.")
     from semidg.experiment.device import choose_device, set_threads
-    from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_run
+    from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, evaluate_run
     from semidg.experiment.prepare import prepare
     from semidg.experiment.run import open_config
     from semidg.report.tables import summary_text
@@ -45,7 +47,11 @@ def evaluate(arguments: Sequence[str]) -> int:
     device = choose_device(options.device)
     out = options.run
     with Bars() as bars:
-        if options.data is None:
+        if options.data is None and options.part != "test":
+            prepared = prepare(config, options.run, bars.report)
+            summary = evaluate_part(options.run, config, prepared, options.part, device, bars.report)
+            out = options.run / "parts" / options.part
+        elif options.data is None:
             summary = evaluate_run(options.run, config, prepare(config, options.run, bars.report), device, bars.report)
         else:
             out = options.out or options.run / "external" / options.data.resolve().name

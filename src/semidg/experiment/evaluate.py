@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -28,6 +28,20 @@ def evaluate_run(
     Writes cases.csv (best checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json.
     """
     return _evaluate(run, run, config, prepared, list(prepared.split.test), device, "test part", report)
+
+
+def evaluate_part(
+    run: Path,
+    config: ExperimentConfig,
+    prepared: Prepared,
+    part: Literal["validation", "unlabelled"],
+    device: torch.device,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Score a part on which settings may be chosen, into RUN/parts/PART: the validation part, or the unlabelled
+    training images by the masks that training did not see (no measure of generalisation: training saw the images)."""
+    out = run / "parts" / part
+    return _evaluate(run, out, config, prepared, list(getattr(prepared.split, part)), device, f"{part} part", report)
 
 
 def evaluate_elsewhere(

@@ -23,7 +23,7 @@ import torch
 
 import semidg
 from semidg.config import ExperimentConfig, dump_config, load_config
-from semidg.errors import ConfigError, RunError
+from semidg.errors import ConfigError, RunError, SplitError
 from semidg.experiment import checkpoint
 from semidg.experiment.device import choose_device, choose_precision, set_threads
 from semidg.experiment.evaluate import evaluate_run
@@ -73,6 +73,8 @@ def train(
         # the networks first: a wrong encoder or missing weights should not cost an indexing of the data
         method = make_method(config)
         prepared = prepare(config, run, report)
+        if not any(record.labelled for record in prepared.split.test):
+            raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
         if state is None:
             write_text(run / "environment.json", json.dumps(environment(config, device, precision), indent=2) + "\n")
     if state is not None:
