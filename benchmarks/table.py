@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--baseline", default="supervised")
-    parser.add_argument("--part", default="test", choices=["test", "validation", "unlabelled"])
+    parser.add_argument("--part", default="test", choices=["test", "validation"])
     options = parser.parse_args()
     cases: dict[str, list[pd.DataFrame]] = defaultdict(list)
     seeds: dict[str, list[int]] = defaultdict(list)

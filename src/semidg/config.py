@@ -54,7 +54,7 @@ class DataConfig(_Model):
     include_normal: bool = False
     """BUSI: also use the normal class (no lesion)."""
     balance: Literal["none", "flip"] = "none"
-    """flip: every malignant training image is also used flipped left-right, as in the report."""
+    """flip: training images of every class but the largest (BUSI: malignant) are also used flipped left-right."""
     cache: Path | None = None
     """Folder of the decoded-image cache; default: semidg under the user's cache folder."""
     split: SplitConfig = SplitConfig()
