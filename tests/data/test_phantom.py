@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
@@ -179,6 +179,7 @@ def test_any_picture(name: str, size: int, seed: int) -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@example(top=5.0, thickness=10.0, seed=170)
 @given(top=st.floats(5, 10), thickness=st.floats(10, 18), seed=st.integers(0, 2**32 - 1))
 def test_lesion_is_one_piece_within_every_field_of_view(top: float, thickness: float, seed: int) -> None:
     lesion = draw_lesion(top, top + thickness, np.random.default_rng(seed))
