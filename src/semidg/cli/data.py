@@ -153,6 +153,7 @@ def split(arguments: Sequence[str]) -> int:
     write_split(made, found.root, options.out)
     counts = json.loads((options.out / "split.json").read_text("utf-8"))["counts"]
     for part, count in counts.items():
-        print(f"  {part}: {count if isinstance(count, int) else json.dumps(count)}")
+        domains = ", ".join(f"{name} {number}" for name, number in count["domains"].items())
+        print(f"  {part}: {count['images']} images in {count['groups']} groups ({domains})")
     print(f"{options.out}: train with --data.split.lists {options.out}")
     return 0

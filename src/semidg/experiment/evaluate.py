@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ import pandas as pd
 import torch
 
 from semidg.config import ExperimentConfig
-from semidg.data.index import build_index
+from semidg.data.dataset import ImageCache
+from semidg.data.index import Index, build_index
 from semidg.errors import DataError
 from semidg.evaluation.statistics import summarise
 from semidg.experiment.bundle import load_bundle, to_inference
@@ -27,7 +29,9 @@ def evaluate_run(
 
     Writes cases.csv (best checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json.
     """
-    return _evaluate(run, run, config, prepared, list(prepared.split.test), device, "test part", report)
+    return _evaluate(
+        run, run, config, (prepared.index, prepared.cache), prepared.split.test, device, "test part", report
+    )
 
 
 def evaluate_part(
@@ -41,7 +45,8 @@ def evaluate_part(
     """Score a part on which settings may be chosen, into RUN/parts/PART: the validation part, or the unlabelled
     training images by the masks that training did not see (no measure of generalisation: training saw the images)."""
     out = run / "parts" / part
-    return _evaluate(run, out, config, prepared, list(getattr(prepared.split, part)), device, f"{part} part", report)
+    records = getattr(prepared.split, part)
+    return _evaluate(run, out, config, (prepared.index, prepared.cache), records, device, f"{part} part", report)
 
 
 def evaluate_elsewhere(
@@ -51,23 +56,23 @@ def evaluate_elsewhere(
     data = config.data.model_copy(update={"root": root, "layout": "auto"})
     other = config.model_copy(update={"data": data})
     index = build_index(root, "auto", data.include_normal, data.split.similarity, classes=config.network.classes)
-    records = [r for r in index.records if r.labelled]
-    if not records:
-        raise DataError(f"{root}: no image has a mask; predictions without truth are made by: semidg predict")
-    prepared = Prepared(index, None, open_images(other, index, report))  # type: ignore[arg-type]
-    return _evaluate(run, out, other, prepared, records, device, f"all labelled images of {root.name}", report)
+    cache = open_images(other, index, report)
+    return _evaluate(run, out, other, (index, cache), index.records, device, f"labelled images of {root.name}", report)
 
 
 def _evaluate(
     run: Path,
     out: Path,
     config: ExperimentConfig,
-    prepared: Prepared,
-    records: list[Record],
+    images: tuple[Index, ImageCache],
+    records: Sequence[Record],
     device: torch.device,
     what: str,
     report: Report | None,
 ) -> dict[str, Any]:
+    index, cache = images
+    if not any(record.labelled for record in records):
+        raise DataError(f"{index.root}: no image has a mask ({what}); without truth there is semidg predict only")
     results: dict[str, Any] = {}
     for name in ("best", "last"):
         path = run / "checkpoints" / f"{name}.safetensors"
@@ -77,8 +82,8 @@ def _evaluate(
         tables = score_records(
             to_inference(bundle.ensemble, device),
             records,
-            prepared.cache,
-            prepared.index.root,
+            cache,
+            index.root,
             batch=config.trainer.eval_batch,
             classes=config.network.classes,
             device=device,

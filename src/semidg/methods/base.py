@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,7 +17,7 @@ from semidg.networks.factory import SegmentationNetwork
 from semidg.types import Batch, Progress
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A method owns its networks; a training loop calls ``losses``, steps an optimiser, calls ``after_step``."""
 
     #: Names of all loss terms the method can have, in the order of the log.
@@ -29,9 +30,9 @@ class Method(nn.Module):
         self.decay = teacher
         self.teachers = nn.ModuleList(make_teacher(n) for n in networks) if teacher else None
 
+    @abstractmethod
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Named scalars, already weighted; their sum is the objective."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The same as ``losses``: a training engine that wraps the module calls it through here."""
