@@ -213,6 +213,7 @@ def test_mistakes_of_predict(refused: Refused, run: Path, tmp_path: Path) -> Non
     folder = tmp_path / "in"
     owned_files(folder)
     assert "nothing.png" in refused("predict", run, tmp_path / "nothing.png", "--out", tmp_path / "o")
+    assert "nothing to predict" in refused("predict", run, "--out", tmp_path / "o")
     (tmp_path / "bare").mkdir()
     assert "no image" in refused("predict", run, tmp_path / "bare", "--out", tmp_path / "o")
     Image.new("L", (9, 9)).save(folder / "grey.jpg")

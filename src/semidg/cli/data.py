@@ -47,7 +47,7 @@ def phantom(arguments: Sequence[str]) -> int:
 class IndexOptions:
     """Options of index."""
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
     """Root folder of the data set."""
     out: Path = Path("index.csv")
     """File to write."""
@@ -95,7 +95,7 @@ def index(arguments: Sequence[str]) -> int:
 class SplitOptions:
     """Options of split."""
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
     """Root folder of the data set."""
     out: Path
     """Folder of the lists; train with --data.split.lists FOLDER."""

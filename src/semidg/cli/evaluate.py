@@ -17,7 +17,7 @@ from semidg.cli.progress import Bars
 class EvaluateOptions:
     """Options of evaluate."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     data: Path | None = None
     """Another data set: every image with a mask is scored. Default: the run's own test part."""

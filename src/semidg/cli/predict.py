@@ -12,15 +12,16 @@ import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
+from semidg.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class PredictOptions:
     """Options of predict."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or a model.safetensors."""
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER ...")]
     """Image files and folders; sub-folders are kept."""
     out: Path
     """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png."""
@@ -35,6 +36,10 @@ def predict(arguments: Sequence[str]) -> int:
     options = parse(
         "predict", PredictOptions, arguments, "Masks, confidence maps and overlays, at the size of each image."
     )
+    if not options.inputs:
+        raise ConfigError(
+            "nothing to predict; give image files or folders: semidg predict RUN IMAGE_OR_FOLDER --out OUT"
+        )
     from semidg.config import TrainerConfig
     from semidg.experiment.bundle import load_bundle
     from semidg.experiment.device import choose_device, set_threads, usable_cores

@@ -20,7 +20,7 @@ from semidg.errors import ConfigError
 class TrainOptions:
     """Options of train itself."""
 
-    preset: Annotated[str | None, tyro.conf.Positional] = None
+    preset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")] = None
     """Built-in configuration to start from."""
     config: Path | None = None
     """YAML file to start from, in place of a preset."""
