@@ -2,24 +2,49 @@
 
     python -m benchmarks.table runs/sup-0 runs/sup-1 runs/dual-0 runs/dual-1 --baseline supervised
 
-Runs of one method are its seeds. "METHOD, one network" is the mean over the two networks, each scored alone: what a
-single network trained this way gives. Dice is the mean over seeds and cases; the interval, and the difference to
-the baseline, resample groups of near-duplicates on values averaged over the seeds of a case. ``--part validation``
-tables what ``semidg evaluate RUN --part validation`` wrote.
+Runs of one method, labelled fraction and protocol are its seeds. "METHOD, one network" is the mean over the two
+networks, each scored alone: what a single network trained this way gives. Dice is the mean over seeds and cases; the
+interval, and the difference to the baseline, resample groups of near-duplicates on values averaged over the seeds of a
+case. "with seeds" resamples the seeds too, where there are two or more. p is Wilcoxon's, p Holm is adjusted for all
+comparisons under one protocol. "detectable" is the difference that the comparison finds with 80 % power. Runs of
+different protocols or held-out domains are never pooled or paired. ``--part validation`` tables what
+``semidg evaluate RUN --part validation`` wrote.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from semidg.evaluation.statistics import bootstrap_interval, paired_difference
+from semidg.errors import DataError, SemidgError
+from semidg.evaluation.comparison import compare
 
-COLUMNS = ("method", "seeds", "n", "Dice %", "95 % interval", "by seed", "HD95 px", "by domain", "minus baseline", "p")
+COLUMNS = (
+    *("method", "protocol", "seeds", "n", "Dice %", "95 % interval", "by seed", "HD95 px", "by domain"),
+    *("minus baseline", "with seeds", "p", "p Holm", "detectable"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scored run."""
+
+    folder: Path
+    method: str
+    labelled: float
+    seed: int
+    protocol: str
+    mark: str | None
+    commit: str
+    cases: dict[str, pd.DataFrame]  # "" the mean of the networks, ", one network" each of them alone
 
 
 def main() -> None:
@@ -29,45 +54,110 @@ def main() -> None:
     parser.add_argument("--baseline", default="supervised")
     parser.add_argument("--part", default="test", choices=["test", "validation"])
     options = parser.parse_args()
-    cases: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    seeds: dict[str, list[int]] = defaultdict(list)
-    commits: set[str] = set()
-    for run in options.runs:
-        folder = run if options.part == "test" else run / "parts" / options.part
-        summary = json.loads((folder / "summary.json").read_text("utf-8"))
-        method, checkpoint = summary["method"], summary["checkpoint"]
-        cases[method].append(read(folder / "cases.csv"))
-        alone = sorted((folder / "evaluation").glob(f"{checkpoint}-network_*.csv"))
-        if alone:
-            cases[f"{method}, one network"].append(pd.concat([read(path) for path in alone], ignore_index=True))
-        for name in (method, f"{method}, one network"):
-            seeds[name].append(summary["seed"])
-        commits.add(str(json.loads((run / "environment.json").read_text("utf-8"))["commit"]))
-    pooled = {method: pd.concat(tables, ignore_index=True) for method, tables in cases.items()}
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for method, table in pooled.items():
-        difference = p = ""
-        if method != options.baseline and options.baseline in pooled:
-            d = paired_difference(table, pooled[options.baseline])
-            below, above = (100 * v for v in d["interval"])
-            difference, p = f"{100 * d['difference']:+.1f} ({below:+.1f} to {above:+.1f})", f"{d['p']:.3f}"
-        print(f"| {' | '.join([method, *cells(table, cases[method], seeds[method]), difference, p])} |")
-    print(f"\ncommits: {', '.join(sorted(commits))}")
+    try:
+        print("\n".join(lines([load(run, options.part) for run in options.runs], options.baseline)))
+    except SemidgError as error:
+        parser.error(str(error))
 
 
-def cells(table: pd.DataFrame, runs: list[pd.DataFrame], seeds: list[int]) -> list[str]:
-    """The cells of a method between its name and the difference."""
-    mean = table.groupby("id").agg({"dice": "mean", "group": "first"})
-    low, high = bootstrap_interval(mean["dice"].to_numpy(), mean["group"].to_numpy())
+def load(folder: Path, part: str) -> Run:
+    """The part of a run folder that the table needs."""
+    scored = folder if part == "test" else folder / "parts" / part
+    summary = json.loads((scored / "summary.json").read_text("utf-8"))
+    cases = {"": read(scored / "cases.csv")}
+    if alone := sorted((scored / "evaluation").glob(f"{summary['checkpoint']}-network_*.csv")):
+        cases[", one network"] = pd.concat([read(path) for path in alone], ignore_index=True)
+    target = summary.get("target")
+    return Run(
+        folder=folder,
+        method=summary["method"],
+        labelled=summary["labelled"],
+        seed=summary["seed"],
+        protocol=summary["protocol"] + (f", {target}" if target else ""),
+        mark=summary.get("mark"),
+        commit=str(json.loads((folder / "environment.json").read_text("utf-8"))["commit"]),
+        cases={predictor: table.assign(run=summary["seed"]) for predictor, table in cases.items()},
+    )
+
+
+def lines(runs: list[Run], baseline: str) -> Iterable[str]:
+    """The table, its notes and the commits; raises DataError for runs that cannot be pooled or paired."""
+    notes = list(dict.fromkeys(run.mark for run in runs if run.mark))
+    rows = pool(runs)
+    protocols = list(dict.fromkeys(protocol for protocol, _ in rows))
+    with_baseline = [protocol for protocol, name in rows if name == baseline]
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|{'---|' * len(COLUMNS)}"
+    for protocol in protocols:
+        tables = {name: pd.concat(parts, ignore_index=True) for (p, name), parts in rows.items() if p == protocol}
+        if with_baseline and protocol not in with_baseline:
+            raise DataError(
+                f"under the protocol {protocol} there is no run of {baseline}, only under "
+                f"{' and '.join(with_baseline)}; runs of different protocols are not paired. Make a table of each, or "
+                "add the run"
+            )
+        if with_baseline:
+            compared = compare(tables, baseline)
+        else:
+            compared = pd.concat([compare({name: table}, name) for name, table in tables.items()])
+        here = {run.mark for run in runs if run.protocol == protocol}
+        label = protocol + "".join(f" [{i}]" for i, note in enumerate(notes, start=1) if note in here)
+        for result in compared.to_dict("records"):
+            name = str(result["name"])
+            yield f"| {' | '.join([name, label, *cells(result, rows[protocol, name])])} |"
+    for number, note in enumerate(notes, start=1):
+        yield f"\n[{number}] {note}"
+    yield f"\ncommits: {', '.join(sorted({run.commit for run in runs}))}"
+
+
+def pool(runs: list[Run]) -> dict[tuple[str, str], list[pd.DataFrame]]:
+    """The tables of the seeds of each row, (protocol, name); the fraction is named where the runs differ in it."""
+    several = len({run.labelled for run in runs}) > 1
+    rows: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
+    seen: dict[tuple[str, str, int], Path] = {}
+    for run in runs:
+        method = f"{run.method}, {100 * run.labelled:g} % labelled" if several else run.method
+        if other := seen.get((run.protocol, method, run.seed)):
+            raise DataError(
+                f"{other} and {run.folder}: both {method} with seed {run.seed} under {run.protocol}; the seed tells "
+                "the runs of a method apart, give one of them"
+            )
+        seen[run.protocol, method, run.seed] = run.folder
+        for predictor, table in run.cases.items():
+            rows[run.protocol, method + predictor].append(table)
+    return dict(rows)
+
+
+def cells(result: Mapping[Any, Any], runs: list[pd.DataFrame]) -> list[str]:
+    """The cells of a row behind its protocol, from its row of ``compare`` and the tables of its seeds."""
+    table = pd.concat(runs, ignore_index=True)
+    difference = interval = p = adjusted = detectable = ""
+    if not math.isnan(result["p"]):
+        difference = f"{100 * result['difference']:+.1f} ({span(result, 'difference_', '+.1f')})"
+        interval = span(result, "seeds_", "+.1f")
+        p, adjusted = (f"{v:.3f}" if v >= 0.0005 else "< 0.001" for v in (result["p"], result["p_holm"]))
+        detectable = number(result["detectable_difference"], ".1f")
     return [
-        ", ".join(map(str, seeds)),
-        str(len(mean)),
-        f"{100 * table['dice'].mean():.1f}",
-        f"{100 * low:.1f} to {100 * high:.1f}",
-        ", ".join(f"{100 * run['dice'].mean():.1f}" for run in runs),
+        ", ".join(str(run["run"].iloc[0]) for run in runs),
+        str(result["n"]),
+        number(result["mean"], ".1f"),
+        span(result, "", ".1f"),
+        ", ".join(number(run["dice"].mean(), ".1f") for run in runs),
         f"{table['hd95'].mean():.1f}",
         ", ".join(f"{name} {100 * part['dice'].mean():.1f}" for name, part in table.groupby("domain")),
+        *(difference, interval, p, adjusted, detectable),
     ]
+
+
+def span(result: Mapping[Any, Any], key: str, style: str) -> str:
+    """``low to high`` in %, or a dash where there is none."""
+    low, high = result[f"{key}low"], result[f"{key}high"]
+    return "-" if math.isnan(low) else f"{number(low, style)} to {number(high, style)}"
+
+
+def number(value: float, style: str) -> str:
+    """A fraction in %."""
+    return "-" if math.isnan(value) else format(100 * value, style)
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -77,6 +77,8 @@ def type_text(annotation: Any, info: FieldInfo | None = None) -> str:
         text = " or ".join(type_text(a) for a in arguments if a is not type(None))
         if type(None) in arguments:
             text += ", or none"
+    elif origin is tuple and arguments[-1] is Ellipsis:
+        text = f"any of {type_text(arguments[0])}"
     elif origin is tuple:
         text = f"{len(arguments)} x {type_text(arguments[0])}"
     else:

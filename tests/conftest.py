@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from semidg.config import ExperimentConfig
 from tests_support import tiny_config
 
+settings.register_profile("semidg", deadline=None)  # the first example may have to import something
+settings.load_profile("semidg")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 

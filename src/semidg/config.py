@@ -24,8 +24,9 @@ class _Model(BaseModel):
 class SplitConfig(_Model):
     """How the data set is divided; see docs/reference/splits.md."""
 
-    protocol: Literal["grouped", "random"] = "grouped"
-    """grouped: near-duplicates stay on one side. random: image by image, as published (leaks twins)."""
+    protocol: Literal["grouped", "random", "published"] = "grouped"
+    """grouped: near-duplicates stay on one side. random: image by image (leaks twins). published: random, without
+    a validation part: the best checkpoint is chosen on the test part, and masks are scored resized, as published."""
     validation: Fraction = 0.1
     """Part of the images of the source domains used to choose settings and checkpoints."""
     test: Fraction = 0.2
@@ -214,6 +215,8 @@ class TrainerConfig(_Model):
     """Steps between two writings of the resumable checkpoint."""
     log_every: PositiveInt = 10
     """Steps between two rows of metrics.csv."""
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Also log there what goes to metrics.csv; each needs its extra: ``pip install 'semidg[mlflow]'``."""
     eval_batch: PositiveInt = 16
     """Images at once in validation and test."""
     precision: Literal["32", "bf16", "fp16", "auto"] = "auto"
@@ -253,6 +256,10 @@ class ExperimentConfig(_Model):
         split = self.data.split
         if split.validation + (0 if split.target else split.test) >= 1:
             raise ValueError("data.split.validation + data.split.test must stay below 1")
+        if split.protocol == "published" and split.target is not None:
+            raise ValueError("data.split.protocol published divides at random; leave data.split.target out")
+        if split.protocol == "published" and self.network.classes != 2:
+            raise ValueError("data.split.protocol published knows two classes; choose grouped or random for more")
         return self
 
 

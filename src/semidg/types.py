@@ -19,7 +19,8 @@ class Record:
 
     Paths are POSIX paths relative to the root of the data set; ``masks`` may hold several files whose union is the
     mask, and is empty for an unlabelled image. ``group`` names the set of images that must stay on one side of a
-    split (near-duplicates, slices of one patient). ``width`` and ``height`` are in pixels.
+    split (near-duplicates, slices of one patient). ``width`` and ``height`` are in pixels. ``spacing`` is the distance
+    of two pixels of the original image in mm, from row to row and from column to column; None if not known.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Record:
     group: str
     width: int
     height: int
+    spacing: tuple[float, float] | None = None
 
     @property
     def labelled(self) -> bool:

@@ -10,7 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.augmentation.fourier import FourierParameters, fourier_view, low_frequency_window, sample_parameters
+from semidg.augmentation.fourier import (
+    FourierParameters,
+    amplitude_window,
+    fourier_view,
+    low_frequency_window,
+    reference_view,
+    sample_parameters,
+)
 from semidg.config import FourierConfig
 
 
@@ -121,3 +128,19 @@ def test_dtype_and_range_are_kept() -> None:
     view = fourier_view(pool, torch.arange(2), drawn, FourierConfig(window=0.5))
     assert view.dtype == torch.bfloat16
     assert 0 <= view.min() <= view.max() <= 1
+
+
+@given(
+    shape=st.sampled_from([(1, 16, 16), (3, 12, 20), (1, 15, 9)]),
+    window=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+    lam=st.sampled_from([0.0, 0.4, 1.0]),
+    seed=st.integers(0, 100),
+)
+def test_reference_view_equals_the_view_with_that_partner(
+    shape: tuple[int, int, int], window: float, lam: float, seed: int
+) -> None:
+    pool = torch.rand((3, *shape), generator=torch.Generator().manual_seed(seed))
+    drawn = FourierParameters(torch.tensor([2, 2]), torch.full((2,), lam))
+    expected = fourier_view(pool, torch.arange(2), drawn, FourierConfig(window=window))
+    amplitudes = amplitude_window(pool[2:], window)[0]
+    torch.testing.assert_close(reference_view(pool[:2], amplitudes, lam, window), expected, atol=2e-5, rtol=0)

@@ -222,6 +222,44 @@ def test_mistakes_of_predict(refused: Refused, run: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "o").exists()
 
 
+def test_predictions_table_marks_for_review_and_keeps_earlier_rows(
+    run: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    images = sorted((phantom / "aster" / "images").glob("*.png"))
+    out = tmp_path / "out"
+    assert main(["predict", str(run), *map(str, images[:4]), "--out", str(out)]) == 0
+    first = pd.read_csv(out / "predictions.csv")
+    assert list(first.columns) == ["image", "mask", "expected_dice", "foreground", "refer"]
+    assert first["expected_dice"].is_monotonic_increasing
+    assert not first["refer"].any()
+    for row in first.itertuples():
+        mask = np.asarray(Image.open(out / str(row.mask)))
+        assert row.foreground == pytest.approx((mask > 0).mean(), abs=1e-6)
+    limit = (first["expected_dice"][1] + first["expected_dice"][2]) / 2
+    capsys.readouterr()
+    assert main(["predict", str(run), *map(str, images[2:]), "--out", str(out), "--refer-below", str(limit)]) == 0
+    again = pd.read_csv(out / "predictions.csv").set_index("image")
+    assert set(again.index) == set(map(str, images))
+    now = [str(path) for path in images[2:]]
+    assert (again.loc[now, "refer"] == (again.loc[now, "expected_dice"] < limit)).all()
+    assert f"{int(again.loc[now, 'refer'].sum())} of {len(now)} below" in capsys.readouterr().out
+    assert "between 0 and 1" in refused("predict", run, images[0], "--out", out, "--refer-below", "60")
+    (out / "predictions.csv").write_text("mine")
+    assert "predictions.csv" in refused("predict", run, images[0], "--out", out)
+    assert (out / "predictions.csv").read_text() == "mine"
+
+
+def test_variance_map_differs_from_the_probability_map(run: Path, phantom: Path, tmp_path: Path) -> None:
+    image = str(next((phantom / "delta" / "images").glob("*.png")))
+    maps, masks = {}, {}
+    for kind in ("probability", "variance"):
+        assert main(["predict", str(run), image, "--out", str(tmp_path / kind), "--confidence", kind]) == 0
+        maps[kind] = np.asarray(Image.open(next((tmp_path / kind).glob("*_confidence.png"))))
+        masks[kind] = next((tmp_path / kind).glob("*_mask.png")).read_bytes()
+    assert (maps["probability"] != maps["variance"]).any()
+    assert masks["probability"] == masks["variance"]
+
+
 def test_masks_beside_images_are_not_predicted(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "busi"
     folder.mkdir()
@@ -240,7 +278,18 @@ def test_index_and_split_and_training_from_its_lists(
     assert main(["index", str(phantom), "--out", str(tmp_path / "index.csv")]) == 0
     assert "24 images" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "index.csv", keep_default_na=False)
-    assert list(table.columns) == ["id", "image", "masks", "domain", "class", "group", "width", "height"]
+    assert list(table.columns) == [
+        "id",
+        "image",
+        "masks",
+        "domain",
+        "class",
+        "group",
+        "width",
+        "height",
+        "row_mm",
+        "column_mm",
+    ]
     lists = tmp_path / "lists"
     arguments = [
         "split",

@@ -43,7 +43,7 @@ def test_layout(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     write_phantom(tmp_path / "p", 2, 48, seed=3, progress=lambda done, total: calls.append((done, total)))
     expected = {f"{n}/{part}/case_00{i}.png" for n in NAMES for part in ("images", "masks") for i in range(2)}
-    assert set(files(tmp_path / "p")) == expected | {"phantom.json"}
+    assert set(files(tmp_path / "p")) == expected | {"phantom.json", "spacing.csv"}
     assert calls == [(n, 8) for n in range(1, 9)]
     description = json.loads((tmp_path / "p/phantom.json").read_text())
     assert (description["seed"], description["size"], list(description["scanners"])) == (3, 48, NAMES)
@@ -76,7 +76,7 @@ def test_replaces_a_phantom_and_an_empty_folder(tmp_path: Path) -> None:
     write_phantom(out, 2, 48)
     (out / "index.csv").write_text("made from the images that go")
     write_phantom(out, 1, 48)
-    assert len(files(out)) == 2 * len(NAMES) + 1
+    assert len(files(out)) == 2 * len(NAMES) + 2
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "phantom.json", "aster/images/case_000.png"])
@@ -106,7 +106,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     write_phantom(tmp_path / "link", 1, 48)
     write_phantom(tmp_path / "link", 2, 48)
     assert (tmp_path / "link").is_symlink()
-    assert len(files(tmp_path / "real")) == 4 * len(NAMES) + 1
+    assert len(files(tmp_path / "real")) == 4 * len(NAMES) + 2
 
 
 def test_refuses_a_file_and_values_out_of_range(tmp_path: Path) -> None:

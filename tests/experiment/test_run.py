@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from semidg.config import dump_config
 from semidg.errors import ConfigError, NonFiniteLossError, RunError, SplitError
-from semidg.evaluation.metrics import METRICS
+from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS
 from semidg.experiment import run as run_module
 from semidg.experiment.bundle import load_bundle
 from semidg.experiment.evaluate import evaluate_elsewhere
@@ -86,7 +86,9 @@ def test_run_folder_is_complete_and_readable_without_the_package(finished: tuple
     assert not list(run.rglob("*.part"))
     assert json.loads((run / "summary.json").read_text()) == json.loads(json.dumps(summary))
     cases = pd.read_csv(run / "cases.csv", keep_default_na=False)
-    assert list(cases.columns) == ["id", "domain", "class", "group", *METRICS]
+    assert list(cases.columns) == [
+        "id", "domain", "class", "group", "area", *METRICS, "area_bias", *LESION_COUNTS, *MM_METRICS, "expected_dice",
+    ]  # fmt: skip
     assert set(cases["domain"]) == {"delta"}
     assert len(cases) == 6  # every test image, none dropped
     assert cases["dice"].between(0, 1).all()

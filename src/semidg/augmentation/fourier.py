@@ -74,3 +74,36 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
         phase = torch.where(amplitude > 0, own / amplitude.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
         view: Tensor = torch.fft.irfft2(mixed * phase, s=(height, width))
     return view.clamp(0, 1).to(pool.dtype)
+
+
+def amplitude_window(images: Tensor, window: float) -> Tensor:
+    """The low-frequency amplitudes of images (B, C, H, W): (B, C, R, S) float32, the rows and columns inside M.
+
+    Rows are in the order of ``torch.fft.rfft2``, 0 to b and then -b to -1, columns run from 0 to b.
+    """
+    rows, columns = _window_places(images, window)
+    amplitude: Tensor = torch.fft.rfft2(images.float())[..., rows, columns].abs()
+    return amplitude
+
+
+def reference_view(images: Tensor, amplitudes: Tensor, lam: float, window: float) -> Tensor:
+    """Z of images whose partner is known by its ``amplitude_window`` alone, which says little more than its shading.
+
+    images: (B, C, H, W) in [0, 1]. amplitudes: (C, R, S), one partner for all. Returns (B, C, H, W) in [0, 1]; equal to
+    ``fourier_view`` with that partner.
+    """
+    rows, columns = _window_places(images, window)
+    with torch.autocast(images.device.type, enabled=False):
+        spectrum = torch.fft.rfft2(images.float())
+        own = spectrum[..., rows, columns]
+        amplitude = own.abs()
+        phase = torch.where(amplitude > 0, own / amplitude.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
+        spectrum[..., rows, columns] = ((1 - lam) * amplitude + lam * amplitudes.to(amplitude)) * phase
+        view: Tensor = torch.fft.irfft2(spectrum, s=images.shape[-2:])
+    return view.clamp(0, 1).to(images.dtype)
+
+
+def _window_places(images: Tensor, window: float) -> tuple[Tensor, Tensor]:
+    """Indices (R, 1) and (S,) of the rows and columns of ``torch.fft.rfft2`` inside the window."""
+    inside = low_frequency_window(images.shape[-2], images.shape[-1], window, images.device)
+    return inside[:, 0].nonzero(), inside[0].nonzero().squeeze(1)

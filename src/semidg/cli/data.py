@@ -105,8 +105,8 @@ class SplitOptions:
     """Seed of the labelled draw."""
     split_seed: int = 0
     """Seed of the division into training, validation and test part."""
-    protocol: Literal["grouped", "random"] = "grouped"
-    """grouped keeps near-duplicates on one side; random is as published."""
+    protocol: Literal["grouped", "random", "published"] = "grouped"
+    """grouped keeps near-duplicates on one side; random does not; published is random without validation part."""
     validation: float = 0.1
     """Part of the images for validation."""
     test: float = 0.2

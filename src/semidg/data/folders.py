@@ -1,15 +1,17 @@
 """The folders layout: ``DOMAIN/images/NAME.ext`` with ``DOMAIN/masks/NAME.ext`` or ``DOMAIN/masks/NAME_mask.ext``.
 
 Folders inside ``images`` are kept: ``images/a/1.png`` has its mask at ``masks/a/1.png``. An image without a mask is
-unlabelled. Mask and image may have different endings.
+unlabelled. Mask and image may have different endings. ``spacing.csv`` in the root may give the size of a pixel.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from semidg.data.paths import Problems, list_images, natural_key
+from semidg.data.spacing import read_spacing
 from semidg.types import Record
 
 _MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.DOTALL)
@@ -26,11 +28,15 @@ def domains(root: Path) -> list[str]:
 
 
 def find_records(root: Path, problems: Problems) -> list[Record]:
-    """Records without size and group, in natural order; a mask without image and a doubled name go to ``problems``."""
+    """Records without size and group, in natural order; a mask without image and a doubled name go to ``problems``.
+
+    Raises DataError for a spacing.csv that does not fit.
+    """
     records: list[Record] = []
     for domain in domains(root):
         records += _domain_records(root, domain, problems)
-    return records
+    spacing = read_spacing(root, {record.image: record.domain for record in records})
+    return [replace(record, spacing=spacing.get(record.image)) for record in records]
 
 
 def _domain_records(root: Path, domain: str, problems: Problems) -> list[Record]:

@@ -17,12 +17,16 @@ from semidg.data import busi, folders
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.images import read_image, read_mask
 from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
+from semidg.data.spacing import parse_spacing
 from semidg.errors import DataError
 from semidg.files import atomic_path
 from semidg.types import Record
 
 #: Columns of index.csv. Several masks are joined by ";"; a ";" or "\" in a name has a "\" before it.
 COLUMNS = ("id", "image", "masks", "domain", "class", "group", "width", "height")
+
+#: Two more columns, there if the pixel spacing of an image is known; both cells are empty where it is not.
+SPACING_COLUMNS = ("row_mm", "column_mm")
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,18 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Write index.csv (UTF-8, columns COLUMNS), complete or not at all; raises SemidgError if it cannot be written."""
+    """Write index.csv (UTF-8), complete or not at all; raises SemidgError if it cannot be written.
+
+    Its columns are COLUMNS, and SPACING_COLUMNS if a record has a spacing.
+    """
+    spaced = any(record.spacing for record in index.records)
     with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)  # CRLF as in RFC 4180: a lone CR in a name is quoted then
-        writer.writerow(COLUMNS)
+        writer.writerow((*COLUMNS, *SPACING_COLUMNS) if spaced else COLUMNS)
         for r in index.records:
             masks = _join(r.masks)
-            writer.writerow((r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height))
+            spacing = (r.spacing or ("", "")) if spaced else ()
+            writer.writerow((r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height, *spacing))
 
 
 def read_index(path: Path, root: Path) -> Index:
@@ -178,7 +187,10 @@ def _record(row: dict[str, str], root: Path) -> Record:
     width, height = int(row["width"]), int(row["height"])
     if not row["id"] or width < 1 or height < 1:
         raise DataError(f"id {row['id']!r} of size {width} x {height}: an id and a size above 0 are needed")
-    return Record(row["id"], row["image"], masks, row["domain"], row["class"], row["group"] or row["id"], width, height)
+    cells = [row.get(column, "") for column in SPACING_COLUMNS]
+    spacing = parse_spacing(*cells) if any(cells) else None
+    group = row["group"] or row["id"]
+    return Record(row["id"], row["image"], masks, row["domain"], row["class"], group, width, height, spacing)
 
 
 def _check(root: Path, record: Record, classes: int) -> _Checked:

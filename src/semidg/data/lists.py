@@ -100,9 +100,10 @@ def read_split(folder: Path, records: Sequence[Record], root: Path) -> Split:
     """Read a split and check it against the data; raises SplitError with the list, the line and the mend.
 
     Refused: a list that was changed after it was made, an image or mask that the data does not have, an image in two
-    parts, a group in training and evaluation or in two evaluation parts (unless the protocol is ``random``), a
-    training or evaluation image without a mask outside unlabelled.txt, a path that leaves the root. Lists without
-    split.json are taken as grouped and their checksums not compared; of those, only labelled.txt must exist.
+    parts, a group in training and evaluation or in two evaluation parts (unless the protocol is ``random`` or
+    ``published``), a training or evaluation image without a mask outside unlabelled.txt, a path that leaves the root.
+    Lists without split.json are taken as grouped and their checksums not compared; of those, only labelled.txt must
+    exist.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -131,7 +132,7 @@ def read_split(folder: Path, records: Sequence[Record], root: Path) -> Split:
     split = Split(**parts, meta=meta)
     if "ids_sha256" in meta and meta["ids_sha256"] != _ids_digest(split):
         raise SplitError(f"{folder}: the ids of the images are not those of split.json; index the same data set again")
-    if meta.get("protocol") != "random":
+    if meta.get("protocol") not in ("random", "published"):
         _check_groups(split, folder)
     return split
 

@@ -29,6 +29,8 @@ from semidg.data.phantom_scanners import (
     envelope,
     make_grid,
 )
+from semidg.data.spacing import COLUMNS as SPACING_COLUMNS
+from semidg.data.spacing import FILE as SPACING_FILE
 from semidg.errors import ConfigError, DataError
 
 __all__ = ["SCANNERS", "Lesion", "Scanner", "draw_lesion", "simulate", "write_phantom"]
@@ -195,7 +197,7 @@ def write_phantom(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write OUT/SCANNER/images/case_NNN.png, OUT/SCANNER/masks/case_NNN.png and OUT/phantom.json.
+    """Write OUT/SCANNER/images/case_NNN.png, OUT/SCANNER/masks/case_NNN.png, OUT/spacing.csv and OUT/phantom.json.
 
     ``size`` is the width in pixels. A case depends on (seed, scanner, number) only. ``progress(done, total)`` is called
     after each case. An earlier phantom at ``out`` is replaced, anything else refused with DataError; a value out of
@@ -247,6 +249,10 @@ def _write(
             cases[f"{name}/case_{number:03d}"] = parameters
             if progress is not None:
                 progress(len(cases), total)
+    # pixels are square, and of one size on a scanner
+    pixel_mm = {name: make_grid(scanner, size).pixel_mm for name, scanner in SCANNERS.items()}
+    lines = [",".join(SPACING_COLUMNS), *(f"{name},{mm},{mm}" for name, mm in pixel_mm.items())]
+    (root / SPACING_FILE).write_text("".join(f"{line}\n" for line in lines), "utf-8")
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -277,7 +283,7 @@ def _check_replaceable(out: Path) -> None:
     if not known:
         raise DataError(f"{out}: is not empty and not a phantom; choose another folder or empty it")
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    extra = sorted(found - own - {"phantom.json", "index.csv"})
+    extra = sorted(found - own - {"phantom.json", SPACING_FILE, "index.csv"})
     if extra:
         raise DataError(
             f"{out}: holds {extra[0]}, which is no part of a phantom; move it away or choose another folder"

@@ -47,7 +47,10 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
     if config.target is None:
         taken, groups = _take(groups, sizes, config, "test")
         test = _masked(taken, left_out)
-    taken, training = _take(groups, sizes, config, "validation")
+    if config.protocol == "published":
+        taken, training = [], groups
+    else:
+        taken, training = _take(groups, sizes, config, "validation")
     validation = _masked(taken, left_out)
     labelled_part, unlabelled = _labelled_draw(training, labelled, seed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semidg.config import NetworkConfig
+from semidg.config import FourierConfig, NetworkConfig
 from semidg.errors import RunError
+from semidg.evaluation.confidence import Calibration
 from semidg.files import atomic_path
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_pair
 
 FORMAT = "1"
+
+_REFERENCES = "fourier_references"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Bundle:
     """Networks and what is needed to use them.
 
     size: side in pixels of the square they see; channels: 1 or 3; about: facts of the training (method, step, ...).
+    calibration: of their confidence. references: amplitude windows of some training images, (M, C, rows, columns), for
+    the views of the variance (``augmentation.fourier.reference_view``), and ``fourier``, how they are mixed in.
     """
 
     ensemble: Ensemble
@@ -35,6 +40,14 @@ class Bundle:
     size: int
     channels: int
     about: Mapping[str, Any]
+    calibration: Calibration = field(default_factory=Calibration)
+    references: Tensor | None = None
+    fourier: FourierConfig = field(default_factory=FourierConfig)
+
+    @property
+    def view_lam(self) -> float:
+        """Share of the references in a view: what training used on average."""
+        return self.fourier.lam if self.fourier.fixed else self.fourier.lam / 2
 
 
 def save_bundle(path: Path, bundle: Bundle) -> None:
@@ -45,8 +58,12 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
         "size": bundle.size,
         "channels": bundle.channels,
         "about": dict(bundle.about),
+        "calibration": bundle.calibration.to_dict(),
+        "fourier": bundle.fourier.model_dump(mode="json"),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in bundle.ensemble.state_dict().items()}
+    if bundle.references is not None:
+        tensors[_REFERENCES] = bundle.references.detach().cpu().contiguous()
     metadata = {"semidg_format": FORMAT, "description": json.dumps(description)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -68,11 +85,15 @@ def load_bundle(path: Path) -> Bundle:
         description = json.loads(metadata["description"])
         network = NetworkConfig.model_validate(description["network"] | {"weights": "none"})
         networks, size, channels = (int(description[key]) for key in ("networks", "size", "channels"))
+        references = tensors.pop(_REFERENCES, None)
         ensemble = Ensemble(make_pair(network, channels, 0, networks))
         ensemble.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError, ValidationError) as error:
+        calibration = Calibration.from_dict(description.get("calibration", {}))
+        fourier = FourierConfig.model_validate(description.get("fourier", {}))
+    except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
         raise RunError(f"{path}: damaged model ({str(error).splitlines()[0]})") from error
-    return Bundle(ensemble.eval(), network, size, channels, description.get("about", {}))
+    about = description.get("about", {})
+    return Bundle(ensemble.eval(), network, size, channels, about, calibration, references, fourier)
 
 
 def to_inference(ensemble: Ensemble, device: torch.device) -> Ensemble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,13 @@ from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache
 from semidg.data.index import Index, build_index
 from semidg.errors import DataError
+from semidg.evaluation.calibration import confidence_summary
+from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
 from semidg.evaluation.statistics import summarise
-from semidg.experiment.bundle import load_bundle, to_inference
+from semidg.experiment.bundle import Bundle, load_bundle, to_inference
+from semidg.experiment.calibrate import chosen_checkpoint, write_model
 from semidg.experiment.prepare import Prepared, Report, open_images
-from semidg.experiment.scoring import score_records
+from semidg.experiment.scoring import Scores, score_records
 from semidg.files import atomic_path, write_text
 from semidg.types import Record
 
@@ -27,11 +31,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score the test part with the best and the last checkpoint, the mean and each network alone.
 
-    Writes cases.csv (best checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json.
+    Writes cases.csv (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json.
     """
-    return _evaluate(
-        run, run, config, (prepared.index, prepared.cache), prepared.split.test, device, "test part", report
-    )
+    _complete(run, config, prepared, device, report)
+    return _evaluate(run, run, config, _Scored.of(prepared, "test", protocol_of(config.data.split)), device, report)
 
 
 def evaluate_part(
@@ -44,74 +47,122 @@ def evaluate_part(
 ) -> dict[str, Any]:
     """Score a part on which settings may be chosen, into RUN/parts/PART: the validation part, or the unlabelled
     training images by the masks that training did not see (no measure of generalisation: training saw the images)."""
-    out = run / "parts" / part
-    records = getattr(prepared.split, part)
-    return _evaluate(run, out, config, (prepared.index, prepared.cache), records, device, f"{part} part", report)
+    _complete(run, config, prepared, device, report)
+    scored = _Scored.of(prepared, part, protocol_of(config.data.split))
+    return _evaluate(run, run / "parts" / part, config, scored, device, report)
 
 
 def evaluate_elsewhere(
     run: Path, config: ExperimentConfig, root: Path, out: Path, device: torch.device, report: Report | None = None
 ) -> dict[str, Any]:
-    """Score every labelled image of another data set, into ``out``."""
+    """Score every labelled image of another data set, into ``out``: the protocol ``external``."""
     data = config.data.model_copy(update={"root": root, "layout": "auto"})
     other = config.model_copy(update={"data": data})
     index = build_index(root, "auto", data.include_normal, data.split.similarity, classes=config.network.classes)
     cache = open_images(other, index, report)
-    return _evaluate(run, out, other, (index, cache), index.records, device, f"labelled images of {root.name}", report)
+    what = f"labelled images of {root.name}"
+    scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"])
+    return _evaluate(run, out, other, scored, device, report)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What is scored, and by which protocol; ``part`` is None for another data set."""
+
+    index: Index
+    cache: ImageCache
+    records: Sequence[Record]
+    what: str
+    part: str | None
+    protocol: Protocol
+
+    @classmethod
+    def of(cls, prepared: Prepared, part: str, protocol: Protocol) -> _Scored:
+        records = prepared.split.parts()[part]
+        return cls(prepared.index, prepared.cache, records, f"{part} part", part, protocol)
+
+
+def _complete(
+    run: Path, config: ExperimentConfig, prepared: Prepared, device: torch.device, report: Report | None
+) -> None:
+    """Make the model where it is missing or was made before there was a calibration."""
+    path = run / "model" / "model.safetensors"
+    if not path.is_file() or load_bundle(path).references is None:
+        write_model(run, config, prepared, device, report)
 
 
 def _evaluate(
-    run: Path,
-    out: Path,
-    config: ExperimentConfig,
-    images: tuple[Index, ImageCache],
-    records: Sequence[Record],
-    device: torch.device,
-    what: str,
-    report: Report | None,
+    run: Path, out: Path, config: ExperimentConfig, scored: _Scored, device: torch.device, report: Report | None
 ) -> dict[str, Any]:
-    index, cache = images
-    if not any(record.labelled for record in records):
-        raise DataError(f"{index.root}: no image has a mask ({what}); without truth there is semidg predict only")
+    if not any(record.labelled for record in scored.records):
+        raise DataError(
+            f"{scored.index.root}: no image has a mask ({scored.what}); without truth there is semidg predict only"
+        )
+    chosen = chosen_checkpoint(run)
+    model = run / "model" / "model.safetensors"  # the chosen one with its calibration; not there before training ends
     results: dict[str, Any] = {}
-    for name in ("best", "last"):
+    confidence: dict[str, Any] | None = None
+    for name in sorted(("best", "last"), key=lambda name: name != chosen):
         path = run / "checkpoints" / f"{name}.safetensors"
         if not path.is_file():
             continue
-        bundle = load_bundle(path)
-        tables = score_records(
-            to_inference(bundle.ensemble, device),
-            records,
-            cache,
-            index.root,
-            batch=config.trainer.eval_batch,
-            classes=config.network.classes,
-            device=device,
-            progress=(lambda done, total, n=name: report(f"scoring ({n})", done, total)) if report else None,  # type: ignore[misc]
-        )
-        for predictor, cases in tables.items():
+        bundle = load_bundle(model if name == chosen and model.is_file() else path)
+        if name != chosen and bundle.about.get("step") == results[chosen]["step"]:
+            results[name] = results[chosen]  # the best step was the last one: the same networks
+        else:
+            scores = _score(bundle, config, scored, device, name, report, calibrated=name == chosen)
+            about = {key: bundle.about.get(key) for key in ("step", "training_seconds")}
+            results[name] = about | {p: summarise(c) for p, c in scores.tables.items()}
+        for predictor, cases in scores.tables.items():
             write_cases(cases, out / "evaluation" / f"{name}-{predictor}.csv")
-        about = {key: bundle.about.get(key) for key in ("step", "training_seconds")}
-        results[name] = about | {p: summarise(c) for p, c in tables.items()}
-        if "best" not in results or name == "best":
-            write_cases(tables["mean"], out / "cases.csv")
-    chosen = "best" if "best" in results else "last"
+        if name == chosen:
+            cases = scores.tables["mean"]
+            write_cases(cases, out / "cases.csv")
+            assert scores.pixels is not None
+            confidence = confidence_summary(cases, scores.pixels, scored.part, config.network.classes)
     summary = {
         "format": 1,
         "name": config.name,
         "method": config.method.name,
         "labelled": config.labelled,
         "seed": config.seed,
-        "data": what,
-        "protocol": config.data.split.protocol,
+        "data": scored.what,
+        "protocol": scored.protocol.name,
+        "mark": scored.protocol.mark,
         "target": config.data.split.target,
         "checkpoint": chosen,
+        "chosen_on": f"{protocol_of(config.data.split).selection} part" if chosen == "best" else None,
         "training_seconds": results["last" if "last" in results else chosen]["training_seconds"],
         "result": results[chosen]["mean"],
-        "checkpoints": results,
+        "confidence": confidence,
+        "checkpoints": dict(sorted(results.items())),
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
+
+
+def _score(
+    bundle: Bundle,
+    config: ExperimentConfig,
+    scored: _Scored,
+    device: torch.device,
+    name: str,
+    report: Report | None,
+    *,
+    calibrated: bool,
+) -> Scores:
+    return score_records(
+        to_inference(bundle.ensemble, device),
+        scored.records,
+        scored.cache,
+        scored.index.root,
+        batch=config.trainer.eval_batch,
+        classes=config.network.classes,
+        device=device,
+        protocol=scored.protocol,
+        calibration=bundle.calibration if calibrated else None,
+        progress=None if report is None else lambda done, total: report(f"scoring ({name})", done, total),
+    )
 
 
 def write_cases(cases: pd.DataFrame, path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from semidg.errors import NonFiniteLossError
 from semidg.experiment.bundle import Bundle, save_bundle
 from semidg.experiment.checkpoint import State, save_state
+from semidg.experiment.loggers import Trackers
 from semidg.experiment.metrics_file import MetricsFile
 from semidg.experiment.module import MethodModule
 from semidg.experiment.scoring import Validation
@@ -43,9 +44,11 @@ class Keeper(L.Callback):
         validation: Validation,
         state: State | None,
         about: dict[str, Any],
+        trackers: Trackers,
         listener: Listener | None = None,
     ) -> None:
         self.run, self.validation, self.about, self.listener = run, validation, about, listener
+        self.trackers = trackers
         self.best = state.best if state else None
         self.precision = state.precision if state else {}
         self.before = state.seconds if state else 0.0
@@ -86,6 +89,7 @@ class Keeper(L.Callback):
             row = self._row(trainer, module) | row
             if trainer.is_global_zero:
                 self.metrics.append(row)
+                self.trackers.row(row)
                 if self.listener:
                     self.listener.row(row)
         if step % c.checkpoint_every == 0 or final or stop:

@@ -24,15 +24,18 @@ import torch
 import semidg
 from semidg.config import ExperimentConfig, dump_config, load_config
 from semidg.errors import ConfigError, RunError, SplitError
+from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint
+from semidg.experiment.calibrate import write_model
 from semidg.experiment.device import choose_device, choose_precision, set_threads
 from semidg.experiment.evaluate import evaluate_run
 from semidg.experiment.keeper import Keeper, Listener
 from semidg.experiment.loaders import training_loader
+from semidg.experiment.loggers import Trackers, check_loggers, open_trackers
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import Prepared, Report, prepare
 from semidg.experiment.scoring import Validation
-from semidg.files import atomic_path, write_text
+from semidg.files import write_text
 from semidg.methods import make_method
 
 #: Version of the run folder; a folder of another one is refused.
@@ -64,6 +67,7 @@ def train(
     """
     if config.trainer.devices * config.trainer.nodes > 1:
         raise ConfigError("trainer.devices and trainer.nodes above 1 are not supported yet; set both to 1")
+    check_loggers(config.trainer.loggers)
     set_threads(config.trainer)
     device = choose_device(config.trainer.accelerator)
     precision = choose_precision(config.trainer.precision, device)
@@ -79,13 +83,15 @@ def train(
             write_text(run / "environment.json", json.dumps(environment(config, device, precision), indent=2) + "\n")
     if state is not None:
         method.load_state_dict(state.method)
-    if state is None or state.step < config.trainer.max_steps:
-        _fit(config, run, method, prepared, state, device, precision, listener)
-    best = run / "checkpoints" / "best.safetensors"
-    chosen = best if best.is_file() else run / "checkpoints" / "last.safetensors"
-    with atomic_path(run / "model" / "model.safetensors") as temporary:
-        shutil.copyfile(chosen, temporary)
-    return evaluate_run(run, config, prepared, device, report) if evaluate else {}
+    with _quiet(), open_trackers(config, run, state.step if state else 0, stops=(Stopped,)) as trackers:
+        if state is None or state.step < config.trainer.max_steps:
+            _fit(config, run, method, prepared, state, device, precision, trackers, listener)
+        write_model(run, config, prepared, device, report)
+        if not evaluate:
+            return {}
+        summary = evaluate_run(run, config, prepared, device, report)
+        trackers.result(summary)
+    return summary
 
 
 def open_config(run: Path) -> ExperimentConfig:
@@ -156,6 +162,7 @@ def _fit(
     state: checkpoint.State | None,
     device: torch.device,
     precision: str,
+    trackers: Trackers,
     listener: Listener | None,
 ) -> None:
     c = config.trainer
@@ -164,10 +171,12 @@ def _fit(
     module = MethodModule(method, config, state.step if state else 0)
     module.optimiser_state = state.optimiser if state else None
     split, index = prepared.split, prepared.index
-    validation = Validation(split.validation, prepared.cache, index.root, config.network.classes)
+    protocol = protocol_of(config.data.split)
+    chooses = split.parts()[protocol.selection]
+    validation = Validation(chooses, prepared.cache, index.root, config.network.classes, protocol)
     about = {"method": config.method.name, "labelled": config.labelled, "seed": config.seed, "name": config.name}
-    keeper = Keeper(run, validation, state, about, listener)
-    with _quiet(), _signals_restored():
+    keeper = Keeper(run, validation, state, about, trackers, listener)
+    with _signals_restored():
         trainer = L.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=c.devices,

@@ -14,8 +14,8 @@ from semidg.config import ExperimentConfig, load_config, parse_config
 from semidg.data.images import read_image, read_mask
 from semidg.data.phantom import write_phantom
 from semidg.errors import RunError
+from semidg.evaluation.comparison import paired_difference
 from semidg.evaluation.predict import label_map, to_original
-from semidg.evaluation.statistics import paired_difference
 from semidg.experiment.bundle import load_bundle, to_inference
 from semidg.experiment.keeper import Listener
 from semidg.experiment.prepare import Report, prepare

@@ -1,4 +1,4 @@
-"""Image files in, masks, confidence maps and overlays out."""
+"""Image files in; masks, confidence maps, overlays and a table with the expected Dice of each image out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
+from semidg.augmentation.fourier import reference_view
 from semidg.data.images import is_image_name, read_image, resize_image
 from semidg.errors import ConfigError, DataError
-from semidg.evaluation.predict import confidence_map, label_map, to_original
+from semidg.evaluation.confidence import temper, variance
+from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle, to_inference
+from semidg.files import atomic_path
+from semidg.networks.ensemble import Ensemble
 from semidg.report.figures import confidence_image, overlay, save_png
 
 _MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
@@ -56,20 +61,49 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
     return list({job.target: job for job in jobs}.values())
 
 
+class Prediction(NamedTuple):
+    """A row of predictions.csv: what is known of a predicted image without its truth.
+
+    mask: path of the mask relative to the folder of the table. expected_dice: 0 to 1. foreground: predicted share of
+    the pixels that are not background, 0 to 1. refer: whether a person should look at it first.
+    """
+
+    image: str
+    mask: str
+    expected_dice: float
+    foreground: float
+    refer: bool
+
+
+class Predicted(NamedTuple):
+    """rows: one a predicted image. problems: one line for each file that could not be read."""
+
+    rows: list[Prediction]
+    problems: list[str]
+
+
 def predict_files(
     bundle: Bundle,
     jobs: Sequence[Job],
+    out: Path,
     device: torch.device,
+    *,
     batch: int = 16,
     threads: int = 2,
+    confidence: Literal["probability", "variance"] = "probability",
+    refer_below: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """Write NAME_mask.png (0 / 255, or class numbers), NAME_confidence.png and NAME_overlay.png for each image.
+) -> Predicted:
+    """Write NAME_mask.png (0 / 255, or class numbers), NAME_confidence.png and NAME_overlay.png for each image, and
+    OUT/predictions.csv, the table of all of them.
 
     All at the image's own size. Images are read, predicted and written in batches, so memory does not grow with their
-    number. A file that cannot be read is passed over; the problems are returned, a line each.
+    number. A file that cannot be read is passed over. confidence: what the map shows, the calibrated probability or
+    exp(-V) of the method's variance. refer_below: images of a lower expected Dice are marked for review. Rows of
+    images that are not among the jobs, of an earlier call, stay in the table.
     """
     ensemble = to_inference(bundle.ensemble, device)
+    rows: list[Prediction] = []
     problems: list[str] = []
     done = 0
     with ThreadPoolExecutor(threads) as pool:
@@ -81,13 +115,59 @@ def predict_files(
                 images = np.stack([item[1] for _, item in good])
                 with torch.inference_mode():
                     x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 255
-                    probabilities = ensemble.predict(x.contiguous(memory_format=torch.channels_last)).float().cpu()
-                tasks = [(job, item[0], p) for (job, item), p in zip(good, probabilities, strict=True)]
-                list(pool.map(lambda task: _write(*task), tasks))
+                    each = ensemble.predict_each(x.contiguous(memory_format=torch.channels_last))
+                    maps = _maps(bundle, ensemble, x, each, confidence)
+                    probabilities = each.mean(0).float().cpu()
+                tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
+                foreground = pool.map(lambda task: _write(*task), tasks)
+                for (job, _, p, _), share in zip(tasks, foreground, strict=True):
+                    expected = bundle.calibration.expected_dice(p)
+                    mask = job.target.with_name(f"{job.target.name}_mask.png").relative_to(out).as_posix()
+                    rows.append(Prediction(str(job.image), mask, expected, share, expected < refer_below))
             done += len(chunk)
             if progress:
                 progress(done, len(jobs))
-    return problems
+    if rows:
+        _write_table(rows, out / "predictions.csv")
+    return Predicted(rows, problems)
+
+
+def _maps(bundle: Bundle, ensemble: Ensemble, x: Tensor, each: Tensor, confidence: str) -> Tensor:
+    """The confidence of each image at the size of the networks, (B, size, size) in [0, 1]; each: (N, B, K, H, W)."""
+    if confidence == "probability":
+        tempered = temper(each.mean(0).float().transpose(0, 1), bundle.calibration.temperature)
+        classes = len(tempered)
+        return ((classes * tempered.amax(0) - 1) / (classes - 1)).clamp(0, 1).cpu()
+    views = None
+    if bundle.references is not None:
+        mixed = [
+            reference_view(x, window.to(x.device), bundle.view_lam, bundle.fourier.window)
+            for window in bundle.references
+        ]
+        views = torch.stack([ensemble.predict_each(z.contiguous(memory_format=torch.channels_last)) for z in mixed])
+    return (
+        torch.stack([variance(each[:, b], None if views is None else views[:, :, b]) for b in range(len(x))])
+        .neg()
+        .exp()
+        .cpu()
+    )
+
+
+def _write_table(rows: Sequence[Prediction], path: Path) -> None:
+    """predictions.csv, sorted by expected Dice, least certain first; rows of other masks in it are kept."""
+    table = pd.DataFrame(rows, columns=list(Prediction._fields))
+    try:
+        old = pd.read_csv(path, keep_default_na=False)[list(Prediction._fields)]
+    except FileNotFoundError:
+        old = table.iloc[:0]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: exists, but is no table of predictions; choose another --out") from error
+    kept = old[~old["mask"].isin(table["mask"])]
+    if len(kept):
+        table = pd.concat([kept, table], ignore_index=True)
+    table = table.sort_values(["expected_dice", "mask"], kind="stable")
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6f")
 
 
 def _load(job: Job, bundle: Bundle) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | str:
@@ -98,17 +178,21 @@ def _load(job: Job, bundle: Bundle) -> tuple[npt.NDArray[np.uint8], npt.NDArray[
     return image, resize_image(image, bundle.size)
 
 
-def _write(job: Job, image: npt.NDArray[np.uint8], probabilities: Tensor) -> None:
-    full = to_original(probabilities, image.shape[0], image.shape[1])
+def _write(job: Job, image: npt.NDArray[np.uint8], probabilities: Tensor, confidence: Tensor) -> float:
+    """Write the three pictures; returns the share of foreground pixels."""
+    height, width = image.shape[:2]
+    full = to_original(probabilities, height, width)
     labels = label_map(full)
     binary = len(full) == 2
+    shown = to_original(confidence[None], height, width)[0].numpy()
     job.target.parent.mkdir(parents=True, exist_ok=True)
     for kind, picture in (
         ("overlay", overlay(image, labels)),
-        ("confidence", confidence_image(confidence_map(full))),
+        ("confidence", confidence_image(shown)),
         ("mask", labels * 255 if binary else labels),
     ):
         save_png(picture, job.target.with_name(f"{job.target.name}_{kind}.png"))
+    return float(np.count_nonzero(labels) / labels.size)
 
 
 def _is_mask(path: Path) -> bool:

@@ -1,0 +1,107 @@
+"""The model to use: the chosen checkpoint, with its confidence calibrated on the validation part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semidg.augmentation.fourier import amplitude_window
+from semidg.config import ExperimentConfig, FourierConfig
+from semidg.data.images import read_mask
+from semidg.evaluation.confidence import (
+    Calibration,
+    fit_empty,
+    fit_expected_dice,
+    fit_temperature,
+    soft_dice,
+    temper,
+)
+from semidg.evaluation.predict import label_map, to_original
+from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
+from semidg.experiment.prepare import Prepared, Report
+from semidg.experiment.scoring import overlaps, predict_records
+from semidg.types import IGNORE_INDEX, Record
+
+#: Fewer predictions than this are too few for the line from soft to real Dice, which then stays the identity.
+MINIMUM = 8
+
+_PIXELS = 4096  # of each image, for the temperature: one number needs no more
+_REFERENCES = 4  # amplitude windows kept with the model
+
+
+def chosen_checkpoint(run: Path) -> str:
+    """``best`` where there is one, else ``last``."""
+    return "best" if (run / "checkpoints" / "best.safetensors").is_file() else "last"
+
+
+def write_model(
+    run: Path, config: ExperimentConfig, prepared: Prepared, device: torch.device, report: Report | None = None
+) -> None:
+    """RUN/model/model.safetensors: the chosen checkpoint, calibrated, with reference amplitudes for its variance."""
+    bundle = load_bundle(run / "checkpoints" / f"{chosen_checkpoint(run)}.safetensors")
+    fourier = getattr(config.method, "fourier", None) or FourierConfig()
+    bundle = replace(
+        bundle,
+        calibration=fit_calibration(bundle, config, prepared, device, report),
+        references=reference_amplitudes(prepared, config.seed, fourier),
+        fourier=fourier,
+    )
+    save_bundle(run / "model" / "model.safetensors", bundle)
+
+
+def fit_calibration(
+    bundle: Bundle, config: ExperimentConfig, prepared: Prepared, device: torch.device, report: Report | None = None
+) -> Calibration:
+    """Temperature and the line to the expected Dice, from the validation part; the identity where there is none.
+
+    The temperature is fitted on at most 4,096 pixels an image, drawn with the run's seed, at the size the networks see;
+    the line on the Dice at the original size.
+    """
+    records = [r for r in prepared.split.validation if r.labelled]
+    if not records:
+        return Calibration()
+    ensemble = to_inference(bundle.ensemble, device)
+    generator = np.random.default_rng(config.seed)
+    rows, labels = [], []
+    dice: list[list[float]] = []  # of each image, by foreground class
+    absent: list[bool] = []
+
+    def predictions(what: str) -> Iterator[tuple[Record, Tensor]]:
+        batch = config.trainer.eval_batch
+        for done, (record, each) in enumerate(predict_records(ensemble, records, prepared.cache, batch, device), 1):
+            yield record, each.mean(0)
+            if report:
+                report(what, done, len(records))
+
+    for record, probabilities in predictions("calibrating"):
+        small = np.asarray(prepared.cache.masks[prepared.cache.row(record.id)]).reshape(-1)
+        known = np.flatnonzero(small != IGNORE_INDEX)
+        taken = generator.choice(known, min(_PIXELS, len(known)), replace=False)
+        rows.append(probabilities.flatten(1).T.numpy()[taken].astype(np.float64))
+        labels.append(small[taken].astype(np.int64))
+        truth = read_mask([prepared.index.root / m for m in record.masks], config.network.classes)
+        prediction = label_map(to_original(probabilities, record.height, record.width))
+        dice.append(overlaps(prediction, truth, config.network.classes))
+        absent += [not (truth == number).any() for number in range(1, config.network.classes)]
+    temperature = fit_temperature(np.concatenate(rows), np.concatenate(labels))
+    # a second pass in place of keeping all probabilities: memory does not grow with the number of images
+    scores = [soft_dice(temper(p, temperature)) for _, p in predictions("calibrating, second pass")]
+    pairs = [(s, d) for of, real in zip(scores, dice, strict=True) for s, d in zip(of, real, strict=True)]
+    empty = fit_empty(np.array([d for s, d in pairs if s is None]), float(np.mean(absent)))
+    found = np.array([(s, d) for s, d in pairs if s is not None])
+    line = fit_expected_dice(found[:, 0], found[:, 1]) if len(found) >= MINIMUM else (0.0, 1.0)
+    return Calibration(temperature, *line, empty, "validation", len(records))
+
+
+def reference_amplitudes(prepared: Prepared, seed: int, fourier: FourierConfig) -> Tensor:
+    """Low-frequency amplitudes of training images drawn with ``seed``, (M, C, rows, columns), M at most 4."""
+    training = [*prepared.split.labelled, *prepared.split.unlabelled]
+    chosen = np.random.default_rng(seed).choice(len(training), min(_REFERENCES, len(training)), replace=False)
+    cache = prepared.cache
+    images = np.stack([cache.images[cache.row(training[k].id)] for k in sorted(chosen.tolist())])
+    return amplitude_window(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, fourier.window)
