@@ -33,7 +33,7 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
 	@touch $@ $(VENV)/.installed
 
 # An earlier demo is made again; anything else in its folder is left alone, and stops the demo.
-DEMO_FILES := data cache supervised dual_level comparison.png dice.png table.csv index.html
+DEMO_FILES := data cache supervised dual_level comparison.png dice.png table.csv index.html report.html
 
 demo: $(VENV)/.installed
 	@if [ -e "$(DEMO_OUT)/data/phantom.json" ]; then \

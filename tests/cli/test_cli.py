@@ -351,6 +351,7 @@ def test_demo_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], ref
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.split("<body")[1].split("environment")[0]
+    assert "supervised" in (out / "report.html").read_text()
     with Image.open(out / "comparison.png") as figure:
         assert figure.width > 300
     labelled = {(out / m / "split" / "labelled.txt").read_text() for m in ("supervised", "dual_level")}

@@ -19,6 +19,7 @@ VERBS = {
     "split": ("data", "divide a data set into labelled, unlabelled, validation and test lists"),
     "train": ("train", "train a preset or a configuration file into a run folder; --resume continues"),
     "evaluate": ("evaluate", "score a run on its test part, or on another data set"),
+    "report": ("report", "one page of a run, or of several compared: results, errors, confidence, pictures"),
     "predict": ("predict", "masks, confidence maps and overlays for image files and folders"),
 }
 
@@ -31,6 +32,7 @@ usage: semidg VERB [OPTIONS]       semidg VERB --help explains a verb
 first steps:
   semidg demo --out demo
   semidg train busi-lite --data.root Dataset_BUSI_with_GT --labelled 0.25 --out runs/first
+  semidg report runs/first
   semidg predict runs/first IMAGE_OR_FOLDER --out predictions
 """
 

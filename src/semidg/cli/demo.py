@@ -15,7 +15,7 @@ class DemoOptions:
     """Options of demo."""
 
     out: Path = Path("demo")
-    """Folder to make: data, run folders, comparison.png, index.html."""
+    """Folder to make: data, run folders, comparison.png, index.html, report.html."""
     seed: int = 0
     """Of phantom, split, labelled draw and training."""
     steps: int | None = None
@@ -40,7 +40,8 @@ def demo(arguments: Sequence[str]) -> int:
         table = run_demo(options.out, options.seed, options.steps, options.images, bars.report, listeners)
     print("on the scanner that neither has seen:")
     print(table.to_string(index=False, float_format="{:.1f}".format))
-    print(f"look at {options.out / 'comparison.png'} and open {options.out / 'index.html'}")
+    print(f"look at {options.out / 'comparison.png'}, open {options.out / 'index.html'}")
+    print(f"and, for every number, error and picture of both runs, {options.out / 'report.html'}")
     return 0
 
 

@@ -70,5 +70,6 @@ def train(arguments: Sequence[str]) -> int:
         print(f"semidg: {stop}", file=sys.stderr)
         return 128 + stop.signal
     print(summary_text(summary))
-    print(f"run folder: {options.out}   next: semidg predict {options.out} IMAGES --out predictions")
+    print(f"run folder: {options.out}")
+    print(f"next: semidg report {options.out}   or: semidg predict {options.out} IMAGES --out predictions")
     return 0

@@ -56,25 +56,30 @@ class PixelSums:
         known = truth != IGNORE_INDEX
         band = boundary_band(truth, len(probabilities)) & known
         self.bounded.append(bool(band.any()))
-        correct = prediction == truth
-        target = np.where(known, truth, 0)[None]
+        # one number a pixel for what it is counted under: in the band or not, correct or not, and later its bin
+        kind = (band.astype(np.int16) * 2 + (prediction == truth)) * np.int16(BINS)
+        target = np.where(known, truth, 0)[None].astype(np.int64)
+        everywhere = bool(known.all())
         for name, values in (
             ("", temper(probabilities, self.calibration.temperature)),
             ("_uncalibrated", probabilities),
         ):
             p = values.numpy()
-            largest = p.max(0)
+            confidence, lowest = p.max(0), 1 / len(p)
+            place = kind + np.minimum((confidence - lowest) * (BINS / (1 - lowest)), BINS - 1).astype(np.int16)
             # sum_c (p_c - y_c)^2 = sum_c p_c^2 - 2 p_y + 1
-            error = (np.square(p).sum(0) - 2 * np.take_along_axis(p, target, 0)[0] + 1) / 2
-            self.brier.setdefault(name, []).append(float(error[known].mean(dtype=np.float64)))
-            lowest = 1 / len(p)
-            self._bin(f"pixels{name}", largest[known], correct[known], lowest)
-            self._bin(f"boundary{name}", largest[band], correct[band], lowest)
-
-    def _bin(self, name: str, confidence: npt.NDArray[Any], correct: npt.NDArray[np.bool_], lowest: float) -> None:
-        place = ((confidence - lowest) * (BINS / (1 - lowest))).astype(np.int64).clip(0, BINS - 1)
-        sums = [np.bincount(place, weights, minlength=BINS) for weights in (None, confidence, correct)]
-        self.reliability.setdefault(name, []).append(np.stack(sums, 1) / max(1, len(place)))
+            error = np.square(p).sum(0) - 2 * np.take_along_axis(p, target, 0)[0] + 1
+            if not everywhere:
+                place, confidence, error = place[known], confidence[known], error[known]
+            self.brier.setdefault(name, []).append(float(error.mean(dtype=np.float64)) / 2)
+            place = place.ravel()
+            count, total = (
+                np.bincount(place, weights, 4 * BINS).reshape(2, 2, BINS) for weights in (None, confidence.ravel())
+            )
+            # (band, correct, bin) -> of all pixels and of the band: count, sum of confidence, number of correct ones
+            table = np.stack([count.sum(1), total.sum(1), count[:, 1]], -1)
+            for where, sums in (("pixels", table.sum(0)), ("boundary", table[1])):
+                self.reliability.setdefault(f"{where}{name}", []).append(sums / max(1, sums[:, 0].sum()))
 
     def summary(self, groups: npt.NDArray[Any], classes: int) -> dict[str, Any]:
         """The block ``pixels`` of a summary: ECE, Brier score and boundary ECE with intervals, reliability tables."""

@@ -23,6 +23,7 @@ from semidg.experiment.run import train
 from semidg.experiment.scoring import predict_records
 from semidg.report.figures import comparison_figure, dice_chart
 from semidg.report.page import write_page
+from semidg.report.report import write_report
 from semidg.report.tables import interval_text
 
 METHODS = ("supervised", "dual_level")
@@ -53,7 +54,7 @@ def run_demo(
 ) -> pd.DataFrame:
     """Make the phantom, train both methods, score them on the unseen scanner, draw; returns the table.
 
-    Writes OUT/data, a run folder a method, comparison.png, dice.png, index.html and table.csv.
+    Writes OUT/data, a run folder a method, comparison.png, dice.png, index.html, report.html and table.csv.
     Raises RunError if ``out`` holds something already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -73,6 +74,7 @@ def run_demo(
     table.to_csv(out / "table.csv", index=False)
     _draw(out, demo_config(root, METHODS[0], seed, steps), cases)
     _page(out, table, cases, seed)
+    write_report([out / m for m in METHODS], out / "report.html", baseline=METHODS[0], root=root, progress=report)
     return table
 
 

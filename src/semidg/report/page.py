@@ -34,21 +34,29 @@ def write_page(
     a dash. ``figures`` are (caption, PNG, JPEG or SVG file), embedded. ``details`` are named facts such as the command
     and the versions, shown at the end. All text is escaped. Raises RunError that names a picture that cannot be read.
     """
-    environment = Environment(
+    text = (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=title,
+            paragraphs=[part.strip() for part in summary.split("\n\n") if part.strip()],
+            tables=[_table(caption, table) for caption, table in tables],
+            figures=[{"caption": caption, **_picture(picture)} for caption, picture in figures],
+            details=details,
+        )
+    )
+    write_bytes(path, text.encode("utf-8"))
+
+
+def environment() -> Environment:
+    """The templates of the pages; all text is escaped."""
+    return Environment(
         loader=PackageLoader("semidg.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("page.html.jinja").render(
-        title=title,
-        paragraphs=[part.strip() for part in summary.split("\n\n") if part.strip()],
-        tables=[_table(caption, table) for caption, table in tables],
-        figures=[{"caption": caption, **_picture(picture)} for caption, picture in figures],
-        details=details,
-    )
-    write_bytes(path, text.encode("utf-8"))
 
 
 def _table(caption: str, table: pd.DataFrame) -> dict[str, Any]:
