@@ -4,8 +4,8 @@
 
 Pixels: area under the ROC curve, and average precision, with which 1 - confidence finds the wrong pixels of the mean
 prediction at the size the networks see, pooled over the images. Images: correlation with the real Dice at the original
-size, and the area under the risk-coverage curve (smaller is better; with that of a random order and of the real
-Dice itself). Values are raw scores: nothing is fitted here, so the part may be the one that calibrates.
+size, the mean absolute error of a straight line to it (each image left out of its own line), and the area under the
+risk-coverage curve (smaller is better; with that of a random order and of the real Dice itself).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 
 from semidg.augmentation.fourier import reference_view
 from semidg.evaluation.calibration import pearson, risk_coverage
-from semidg.evaluation.confidence import soft_dice, temper, variance
+from semidg.evaluation.confidence import temper, variance
 from semidg.evaluation.predict import label_map, to_original
 from semidg.evaluation.protocols import PROTOCOLS
 from semidg.experiment.bundle import load_bundle, to_inference
@@ -46,10 +46,12 @@ def main() -> None:
             print(f"| {name} | {auroc(-values, wrong):.3f} | {average_precision(-values, wrong):.3f} |")
         curve = risk_coverage(dice, dice)
         print(f"\nrandom order: {curve['aurc_random']:.3f}, the real Dice: {curve['aurc_oracle']:.3f}\n")
-        print("| confidence of an image | Pearson | Spearman | area under risk-coverage |\n|---|---|---|---|")
+        print("| confidence of an image | Pearson | Spearman | error of a line | area under risk-coverage |")
+        print("|---|---|---|---|---|")
         for name, scores in images.items():
             rank = pearson(rankdata(scores), rankdata(dice))
-            print(f"| {name} | {pearson(scores, dice):.2f} | {rank:.2f} | {risk_coverage(scores, dice)['aurc']:.3f} |")
+            error, area = line_error(scores, dice), risk_coverage(scores, dice)["aurc"]
+            print(f"| {name} | {pearson(scores, dice):.2f} | {rank:.2f} | {error:.3f} | {area:.3f} |")
 
 
 def measure(
@@ -91,12 +93,11 @@ def measure(
         for name, values in maps.items():
             pixels.setdefault(name, []).append(values.numpy().astype(np.float64).ravel())
         inside = torch.from_numpy(prediction > 0)
-        soft = {"soft Dice, calibrated": soft_dice(tempered), "soft Dice, not calibrated": soft_dice(mean)}
-        scores = {name: float(np.mean([value or 0.0 for value in values])) for name, values in soft.items()}
-        scores |= {
+        scores = {
             f"mean over the prediction of {name}": float(values[inside].mean()) if inside.any() else 0.0
             for name, values in maps.items()
         }
+        scores |= {"soft Dice": soft_dice(mean), "soft Dice, calibrated": soft_dice(tempered)}
         scores["Dice between the networks"] = agreement(plain) if len(plain) > 1 else 1.0
         for name, value in scores.items():
             images.setdefault(name, []).append(value)
@@ -108,10 +109,26 @@ def measure(
     return joined, {k: np.array(v) for k, v in images.items()}, np.concatenate(wrong), np.array(dice)
 
 
+def soft_dice(probabilities: torch.Tensor) -> float:
+    """2 sum_M p / (|M| + sum p), M the predicted pixels; mean over the foreground classes, 0 for an empty M."""
+    labels, values = probabilities.argmax(0), []
+    for number in range(1, len(probabilities)):
+        p, inside = probabilities[number].double(), labels == number
+        values.append(float(2 * p[inside].sum() / (inside.sum() + p.sum())))
+    return float(np.mean(values))
+
+
 def agreement(plain: torch.Tensor) -> float:
     """Dice between the label maps of the first two networks, (N, K, H, W)."""
     a, b = (label_map(p) for p in plain[:2])
     return overlap_dice(a, b, plain.shape[1])
+
+
+def line_error(scores: Floats, dice: Floats) -> float:
+    """Mean absolute error of the least-squares line, each image predicted by the line of the others."""
+    design = np.column_stack([np.ones(len(scores)), scores])
+    hat = design @ np.linalg.pinv(design)
+    return float(np.abs((dice - hat @ dice) / (1 - np.diag(hat))).mean())
 
 
 def auroc(score: Floats, hit: npt.NDArray[np.bool_]) -> float:

@@ -18,7 +18,7 @@ from semidg.evaluation.confidence import (
     fit_empty,
     fit_expected_dice,
     fit_temperature,
-    soft_dice,
+    prediction_scores,
     temper,
     variance,
 )
@@ -100,43 +100,29 @@ def test_fitted_temperature_is_the_best_of_a_grid_and_stays_in_bounds() -> None:
     assert fit_temperature(np.eye(2)[labels], labels) <= 1  # certain and right: no reason to soften
 
 
-def slow_soft_dice(p: Tensor) -> list[float | None]:
-    """Class by class and pixel by pixel, as the docstring says."""
-    values: list[float | None] = []
-    labels = p.argmax(0)
-    for k in range(1, len(p)):
-        inside = total = 0.0
-        count = 0
-        for y in range(p.shape[1]):
-            for x in range(p.shape[2]):
-                total += float(p[k, y, x])
-                if int(labels[y, x]) == k:
-                    inside += float(p[k, y, x])
-                    count += 1
-        values.append(2 * inside / (count + total) if count else None)
-    return values
-
-
 @given(st.integers(0, 10_000), st.sampled_from([2, 4]), st.sampled_from([0.3, 3.0]))
-def test_soft_dice_follows_its_formula(seed: int, classes: int, sharpness: float) -> None:
+def test_score_is_the_mean_probability_of_the_predicted_pixels(seed: int, classes: int, sharpness: float) -> None:
     p = probabilities(classes, 3, 2, seed=seed, sharpness=sharpness)
-    for ours, slow in zip(soft_dice(p), slow_soft_dice(p), strict=True):
-        assert (ours is None) == (slow is None)
-        assert ours is None or ours == pytest.approx(slow, abs=1e-5)
+    labels = p.argmax(0)
+    for number, ours in enumerate(prediction_scores(p), 1):
+        places = [(y, x) for y in range(3) for x in range(2) if int(labels[y, x]) == number]
+        if places:
+            assert ours == pytest.approx(sum(float(p[number, y, x]) for y, x in places) / len(places), abs=1e-6)
+        else:
+            assert ours is None
 
 
-def test_soft_dice_of_certain_and_of_empty_predictions() -> None:
+def test_expected_dice_of_certain_and_of_empty_predictions() -> None:
     sure = torch.zeros(2, 4, 4)
     sure[1, :2], sure[0, 2:] = 1, 1
-    assert soft_dice(sure) == [pytest.approx(1)]
+    assert prediction_scores(sure) == [1]
+    assert Calibration().expected_dice(sure) == 1
     empty = torch.stack([torch.full((4, 4), 0.9), torch.full((4, 4), 0.1)])
-    assert soft_dice(empty) == [None]
+    assert prediction_scores(empty) == [None]
     assert Calibration(intercept=1.0, empty=0.25).expected_dice(empty) == 0.25
     both = torch.stack([empty[0] - 0.05, sure[1] * 0.9, torch.full((4, 4), 0.05)])  # class 1 found, class 2 not
     line = Calibration(intercept=0.1, slope=0.5, empty=0.25)
-    found = soft_dice(both)[0]
-    assert found is not None
-    assert line.expected_dice(both) == pytest.approx((0.1 + 0.5 * found + 0.25) / 2)
+    assert line.expected_dice(both) == pytest.approx((0.1 + 0.5 * 0.9 + 0.25) / 2)
 
 
 def test_worth_of_an_empty_prediction() -> None:

@@ -15,7 +15,7 @@ import torch
 from semidg.config import ExperimentConfig
 from semidg.data.images import read_mask
 from semidg.errors import RunError
-from semidg.evaluation.confidence import Calibration, soft_dice, temper
+from semidg.evaluation.confidence import Calibration, prediction_scores
 from semidg.evaluation.metrics import case_metrics
 from semidg.evaluation.predict import label_map, to_original
 from semidg.evaluation.protocols import published_truth
@@ -54,7 +54,7 @@ def test_the_model_is_the_chosen_checkpoint_with_a_calibration(
     assert model.fourier == getattr(config.method, "fourier")  # noqa: B009 - not every method has one
 
 
-def test_line_is_fitted_on_soft_and_real_dice_of_validation(
+def test_line_is_fitted_on_scores_and_real_dice_of_validation(
     trained: tuple[Path, ExperimentConfig, Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, config, prepared = trained
@@ -72,7 +72,7 @@ def test_line_is_fitted_on_soft_and_real_dice_of_validation(
     for record, each in predict_records(bundle.ensemble, prepared.split.validation, prepared.cache, 4, CPU):
         truth = read_mask([prepared.index.root / m for m in record.masks])
         prediction = label_map(to_original(each.mean(0), *truth.shape))
-        (score,) = soft_dice(temper(each.mean(0), fitted.temperature))
+        (score,) = prediction_scores(each.mean(0))
         if score is not None:
             scores.append(score)
             dice.append(case_metrics(prediction, truth)["dice"])

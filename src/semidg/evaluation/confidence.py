@@ -6,9 +6,9 @@ Three things are kept apart:
   (METHOD equation 3) and between the networks (equations 8, 9); exp(-V) is its confidence map, in (0, 1];
 - the **calibrated probability**: p^(1/T) / sum p^(1/T) of the mean of the networks, T fitted on the validation part
   (temperature scaling, Guo et al., ICML 2017, on the logarithm of the averaged probabilities);
-- the **expected Dice** of an image: the soft Dice between the prediction and the calibrated probabilities, brought
-  to the scale of the real Dice by a straight line fitted on the validation part. Probabilities cannot say whether an
-  empty prediction is right; what it is worth is counted on the validation part.
+- the **expected Dice** of an image: the mean probability of the predicted pixels, brought to the scale of the real
+  Dice by a straight line fitted on the validation part. Probabilities cannot say whether an empty prediction is right;
+  what it is worth is counted on the validation part.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns probabilities into confidence: T, and expected Dice = clip(intercept + slope * soft Dice, 0, 1).
+    """What turns probabilities into confidence: T, and expected Dice = clip(intercept + slope * mean p, 0, 1).
 
     empty: the expected Dice of an empty prediction. part, n: where it was fitted, and on how many images; n = 0 is the
     uncalibrated identity.
@@ -62,11 +62,11 @@ class Calibration:
         return result
 
     def expected_dice(self, probabilities: Tensor) -> float:
-        """What Dice to expect of the label map of ``probabilities``, (K, H, W), not yet tempered; in [0, 1].
+        """What Dice to expect of the label map of ``probabilities``, (K, H, W), not tempered; in [0, 1].
 
         The mean over the foreground classes.
         """
-        scores = soft_dice(temper(probabilities, self.temperature))
+        scores = prediction_scores(probabilities)
         line = [self.empty if s is None else min(1.0, max(0.0, self.intercept + self.slope * s)) for s in scores]
         return float(np.mean(line))
 
@@ -119,17 +119,17 @@ def fit_temperature(probabilities: Floats, labels: npt.NDArray[np.integer[Any]])
     return float(math.exp(found.x))
 
 
-def soft_dice(probabilities: Tensor) -> list[float | None]:
-    """The Dice that the probabilities (K, H, W) themselves expect of their label map, for each foreground class.
+def prediction_scores(probabilities: Tensor) -> list[float | None]:
+    """For each foreground class the mean of its probability over the pixels where it is predicted; (K, H, W) in.
 
-    2 sum_{M} p / (|M| + sum p) with M the pixels of the class; None where M is empty.
+    None where it is predicted nowhere. It orders images as well as the soft Dice of prediction and probabilities does,
+    and lies nearer to a straight line with the real Dice (docs/results.md).
     """
     labels = probabilities.argmax(0)
     values: list[float | None] = []
     for number in range(1, len(probabilities)):
-        p, inside = probabilities[number].double(), labels == number
-        count = int(inside.sum())
-        values.append(float(2 * p[inside].sum() / (count + p.sum())) if count else None)
+        inside = probabilities[number][labels == number]
+        values.append(float(inside.mean(dtype=torch.float64)) if len(inside) else None)
     return values
 
 

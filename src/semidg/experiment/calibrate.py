@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +17,15 @@ from semidg.evaluation.confidence import (
     fit_empty,
     fit_expected_dice,
     fit_temperature,
-    soft_dice,
-    temper,
+    prediction_scores,
 )
 from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
 from semidg.experiment.prepare import Prepared, Report
 from semidg.experiment.scoring import overlaps, predict_records
-from semidg.types import IGNORE_INDEX, Record
+from semidg.types import IGNORE_INDEX
 
-#: Fewer predictions than this are too few for the line from soft to real Dice, which then stays the identity.
+#: Fewer predictions than this are too few for the line to the real Dice, which then stays the identity.
 MINIMUM = 8
 
 _PIXELS = 4096  # of each image, for the temperature: one number needs no more
@@ -68,17 +66,14 @@ def fit_calibration(
     ensemble = to_inference(bundle.ensemble, device)
     generator = np.random.default_rng(config.seed)
     rows, labels = [], []
-    dice: list[list[float]] = []  # of each image, by foreground class
+    scores: list[list[float | None]] = []  # of each image, by foreground class
+    dice: list[list[float]] = []
     absent: list[bool] = []
 
-    def predictions(what: str) -> Iterator[tuple[Record, Tensor]]:
-        batch = config.trainer.eval_batch
-        for done, (record, each) in enumerate(predict_records(ensemble, records, prepared.cache, batch, device), 1):
-            yield record, each.mean(0)
-            if report:
-                report(what, done, len(records))
-
-    for record, probabilities in predictions("calibrating"):
+    predictions = predict_records(ensemble, records, prepared.cache, config.trainer.eval_batch, device)
+    for done, (record, each) in enumerate(predictions, 1):
+        probabilities = each.mean(0)
+        scores.append(prediction_scores(probabilities))
         small = np.asarray(prepared.cache.masks[prepared.cache.row(record.id)]).reshape(-1)
         known = np.flatnonzero(small != IGNORE_INDEX)
         taken = generator.choice(known, min(_PIXELS, len(known)), replace=False)
@@ -88,9 +83,9 @@ def fit_calibration(
         prediction = label_map(to_original(probabilities, record.height, record.width))
         dice.append(overlaps(prediction, truth, config.network.classes))
         absent += [not (truth == number).any() for number in range(1, config.network.classes)]
+        if report:
+            report("calibrating", done, len(records))
     temperature = fit_temperature(np.concatenate(rows), np.concatenate(labels))
-    # a second pass in place of keeping all probabilities: memory does not grow with the number of images
-    scores = [soft_dice(temper(p, temperature)) for _, p in predictions("calibrating, second pass")]
     pairs = [(s, d) for of, real in zip(scores, dice, strict=True) for s, d in zip(of, real, strict=True)]
     empty = fit_empty(np.array([d for s, d in pairs if s is None]), float(np.mean(absent)))
     found = np.array([(s, d) for s, d in pairs if s is not None])
