@@ -8,7 +8,8 @@ interval, and the difference to the baseline, resample groups of near-duplicates
 case. "with seeds" resamples the seeds too, where there are two or more. p is Wilcoxon's, p Holm is adjusted for all
 comparisons under one protocol. "detectable" is the difference that the comparison finds with 80 % power. Runs of
 different protocols or held-out domains are never pooled or paired. ``--part validation`` tables what
-``semidg evaluate RUN --part validation`` wrote.
+``semidg evaluate RUN --part validation`` wrote. ``--cases FILE.csv.gz`` also writes all cases of all runs, a row a
+case, run and network.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import pandas as pd
 
 from semidg.errors import DataError, SemidgError
 from semidg.evaluation.comparison import compare
+from semidg.files import atomic_path
 
 COLUMNS = (
     *("method", "protocol", "seeds", "n", "Dice %", "95 % interval", "by seed", "HD95 px", "by domain"),
@@ -53,9 +55,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--baseline", default="supervised")
     parser.add_argument("--part", default="test", choices=["test", "validation"])
+    parser.add_argument("--cases", type=Path, default=None)
     options = parser.parse_args()
     try:
-        print("\n".join(lines([load(run, options.part) for run in options.runs], options.baseline)))
+        runs = [load(run, options.part) for run in options.runs]
+        print("\n".join(lines(runs, options.baseline)))
+        if options.cases is not None:
+            write_cases(runs, options.cases)
     except SemidgError as error:
         parser.error(str(error))
 
@@ -78,6 +84,20 @@ def load(folder: Path, part: str) -> Run:
         commit=str(json.loads((folder / "environment.json").read_text("utf-8"))["commit"]),
         cases={predictor: table.assign(run=summary["seed"]) for predictor, table in cases.items()},
     )
+
+
+def write_cases(runs: list[Run], path: Path) -> None:
+    """Every case of every run and predictor; the same runs give the same bytes."""
+    tables = []
+    for run in runs:
+        for predictor, cases in run.cases.items():
+            head = {"method": run.method + predictor, "labelled": run.labelled, "protocol": run.protocol}
+            tables.append(cases.drop(columns="run").assign(**head, seed=run.seed, commit=run.commit))
+    table = pd.concat(tables, ignore_index=True)
+    first = ["method", "labelled", "protocol", "seed", "commit"]
+    table = table[first + [name for name in table.columns if name not in first]]
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4f", compression={"method": "gzip", "mtime": 0})
 
 
 def lines(runs: list[Run], baseline: str) -> Iterable[str]:
