@@ -103,7 +103,8 @@ def area_agreement(tables: Mapping[int, pd.DataFrame], label: str, prefix: str) 
     with chart(4.4, 3.2) as (figure, axes):
         both = pd.concat(tables.values())
         true, predicted = predicted_area(both)
-        known = np.concatenate([true[true > 0], predicted[predicted > 0]])
+        true_areas = true[true > 0]
+        known = np.concatenate([true_areas, predicted[predicted > 0]])
         low, high = (known.min() / 1.5, known.max() * 1.5) if known.size else (0.1, 100.0)
         axes.plot([low, high], [low, high], color=INK, lw=0.8)
         for place, table in tables.items():
@@ -111,7 +112,8 @@ def area_agreement(tables: Mapping[int, pd.DataFrame], label: str, prefix: str) 
             drawn = predicted > 0
             _points(axes, true[drawn], predicted[drawn], place)
             axes.scatter(true[~drawn], np.full((~drawn).sum(), low), marker="x", s=22, color=colour(place), lw=1.2)
-        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low / 1.15, high))
+        left = true_areas.min() / 1.5 if true_areas.size else low
+        axes.set(xscale="log", yscale="log", xlim=(left, high), ylim=(low / 1.15, high))
         axes.set(xlabel="true area, % of the image", ylabel="predicted area, %")
         _plain_log(axes, "x")
         _plain_log(axes, "y")

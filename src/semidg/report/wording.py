@@ -202,7 +202,7 @@ def difference(row: Mapping[Any, Any], baseline: str) -> str:
         text += "The images do not tell them apart"
         detectable = row["detectable_difference"]
         if detectable > 0:  # not where it is NaN
-            text += f"; a difference of {100 * detectable:.1f} points would have shown"
+            text += f"; a difference of {100 * detectable:.1f} points would have shown with 80 % probability"
         text += "."
     if pd.isna(row["seeds_low"]):
         return text + " How much of it is the choice of the seed is not known: train both with two seeds or more."
