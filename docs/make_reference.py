@@ -10,18 +10,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from semidg.config import (
-    DualLevelMethod,
-    EPLMethod,
-    ExperimentConfig,
-    SupervisedMethod,
-    load_config,
-    presets,
-)
+from semidg.config import METHOD_CONFIGS, ExperimentConfig, load_config, presets
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
-
-METHODS: tuple[type[BaseModel], ...] = (SupervisedMethod, EPLMethod, DualLevelMethod)
 
 HEAD = """<!-- Made by docs/make_reference.py from src/semidg/config.py: edit there, then run it again. -->
 
@@ -50,8 +41,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "", "Top level", ExperimentConfig
     for name, info in ExperimentConfig.model_fields.items():
         if name == "method":
-            for method in METHODS:
-                chosen = method.model_fields["name"].default
+            for chosen, method in METHOD_CONFIGS.items():
                 yield from _with_children("method.", f"method, with name = {chosen}", method)
         elif _is_model(info.annotation):
             yield from _with_children(f"{name}.", name, info.annotation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -117,6 +117,17 @@ class StrongConfig(_Model):
     """Probability for an image to get a rectangle of another unlabelled image, with its pseudo label."""
 
 
+class LabelledViewConfig(_Model):
+    """Strong view of labelled images, for every method alike: the same change of grey levels as of the view Z."""
+
+    probability: Fraction = 0.0
+    """Probability for a labelled image to be seen in its strong view; 0: labelled images are augmented weakly only."""
+    photometric: Fraction = 1.0
+    """Strength of contrast, brightness, gamma, speckle and blur."""
+    fourier: FourierConfig = FourierConfig()
+    """Amplitudes mixed in from the other images of the batch."""
+
+
 class RampConfig(_Model):
     """w(t), the weight of the unsupervised terms: 0, then a sigmoid ramp, then ``maximum``."""
 
@@ -128,7 +139,35 @@ class RampConfig(_Model):
     """w_max, the weight of the unsupervised terms at the end of the ramp."""
 
 
-class SupervisedMethod(_Model):
+class BoundaryConfig(_Model):
+    """Boundary terms of the supervised part, on the labelled images; a weight of 0 leaves a term out."""
+
+    edge_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the term edge: a head on the decoder's features learns the edges of the mask."""
+    distance_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the term boundary at the end of training, risen linearly from 0 (Kervadec et al., MIDL 2019)."""
+    hausdorff_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the term hausdorff: the logarithmic Hausdorff loss of MONAI (Karimi and Salcudean, TMI 2020)."""
+
+
+class _Method(_Model):
+    boundary: BoundaryConfig = BoundaryConfig()
+
+
+class ContrastiveConfig(_Model):
+    """Contrastive module between the two networks; acts where ``contrastive_weight`` is above 0."""
+
+    anchors: PositiveInt = 256
+    """Most pixels drawn from a class and batch, at the resolution of the decoder's features."""
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Unlabelled images: pixels are drawn where both networks give one label, each with more than this probability."""
+    boundary_share: Fraction = 0.5
+    """Part of the pixels of a class drawn from a band along its boundary."""
+    temperature: Positive = 0.1
+    """Temperature of InfoNCE."""
+
+
+class SupervisedMethod(_Method):
     """Both networks learn from the labelled images only."""
 
     name: Literal["supervised"] = "supervised"
@@ -139,7 +178,7 @@ class SupervisedMethod(_Model):
     """Decay of the moving averages that predict, the same as for the other methods; 0: the networks predict."""
 
 
-class _TwoNetworkMethod(_Model):
+class _TwoNetworkMethod(_Method):
     fourier: FourierConfig = FourierConfig()
     strong: StrongConfig = StrongConfig()
     ramp: RampConfig = RampConfig()
@@ -152,6 +191,9 @@ class _TwoNetworkMethod(_Model):
     """True: no gradient through exp(-V) and V."""
     threshold: Fraction = 0.8
     """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
+    contrastive_weight: Annotated[float, Field(ge=0)] = 0.0
+    """a_con: class-aware contrast between the decoder features of the two networks; 0 switches it off."""
+    contrastive: ContrastiveConfig = ContrastiveConfig()
 
 
 class EPLMethod(_TwoNetworkMethod):
@@ -178,7 +220,113 @@ class DualLevelMethod(_TwoNetworkMethod):
     """averaged: equations 8 and 9; cross_view: what the report's code computes."""
 
 
-MethodConfig = Annotated[SupervisedMethod | EPLMethod | DualLevelMethod, Field(discriminator="name")]
+class RecipeConfig(_Method):
+    """What the single-signal methods share, so that only the method differs."""
+
+    fourier: FourierConfig = FourierConfig()
+    ramp: RampConfig = RampConfig()
+    teacher: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the moving averages that predict and make the pseudo labels; 0: the networks do both by themselves,
+    labels in eval mode."""
+
+
+class StrongRecipeConfig(RecipeConfig):
+    """The shared recipe of the methods that learn on the strong view Z."""
+
+    strong: StrongConfig = StrongConfig()
+
+
+class MeanTeacherMethod(StrongRecipeConfig):
+    """Mean Teacher: the squared distance to the probabilities of a moving average (NeurIPS 2017)."""
+
+    name: Literal["mean_teacher"] = "mean_teacher"
+    """Chooses the method."""
+    teacher: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Decay of the moving average that predicts and gives the targets."""
+
+
+class UAMTMethod(StrongRecipeConfig):
+    """UA-MT: Mean Teacher where the teacher is certain under dropout and noise (MICCAI 2019)."""
+
+    name: Literal["ua_mt"] = "ua_mt"
+    """Chooses the method."""
+    teacher: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Decay of the moving average that predicts and gives the targets."""
+    passes: PositiveInt = 8
+    """T: Monte-Carlo passes of the teacher, with dropout on and noise on its input."""
+    noise: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of the Gaussian noise on the input of these passes, clipped at two of it."""
+    threshold_start: Fraction = 0.75
+    """Pixels count whose entropy is below a part of the largest possible; this part rises from here to 1."""
+
+
+class FixMatchMethod(StrongRecipeConfig):
+    """FixMatch: hard labels of the weak view, where confident, teach the strong view (NeurIPS 2020)."""
+
+    name: Literal["fixmatch"] = "fixmatch"
+    """Chooses the method."""
+    threshold: Fraction = 0.95
+    """tau: pixels whose pseudo label has a lower probability teach nothing."""
+
+
+class UniMatchMethod(StrongRecipeConfig):
+    """UniMatch: FixMatch with two strong views and with dropped-out features of the weak view (CVPR 2023)."""
+
+    name: Literal["unimatch"] = "unimatch"
+    """Chooses the method."""
+    threshold: Fraction = 0.95
+    """tau: pixels whose pseudo label has a lower probability teach nothing."""
+    feature_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the perturbed-features term (the paper's lambda); 0 switches it off."""
+    strong_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the mean over the two strong views (the paper's mu); 0 switches them off."""
+    feature_dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Probability for a channel of the encoder's features to be set to 0."""
+
+
+class BCPMethod(RecipeConfig):
+    """BCP: rectangles pasted both ways between labelled and unlabelled images (CVPR 2023)."""
+
+    name: Literal["bcp"] = "bcp"
+    """Chooses the method."""
+    photometric: Fraction = 1.0
+    """Strength of contrast, brightness, gamma, speckle and blur of the unlabelled images; pasting replaces CutMix."""
+    beta: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
+    """Sides of the pasted rectangle as a part of those of the image."""
+    alpha: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the pixels with a pseudo label, those with a label having 1."""
+    largest_component: bool = True
+    """True: of each class, only the largest connected part of a pseudo label is kept, as published."""
+
+
+class CPSMethod(StrongRecipeConfig):
+    """CPS: each of two networks learns from the hard labels of the other (CVPR 2021)."""
+
+    name: Literal["cps"] = "cps"
+    """Chooses the method."""
+    cross_weight: Annotated[float, Field(ge=0)] = 1.5
+    """The paper's lambda, as published for PASCAL VOC; 0 switches the cross supervision off."""
+    threshold: Fraction = 0.0
+    """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
+
+
+MethodConfig = Annotated[
+    SupervisedMethod
+    | EPLMethod
+    | DualLevelMethod
+    | MeanTeacherMethod
+    | UAMTMethod
+    | FixMatchMethod
+    | UniMatchMethod
+    | BCPMethod
+    | CPSMethod,
+    Field(discriminator="name"),
+]
+
+#: The configuration class of every method by the name that chooses it: what the union holds.
+METHOD_CONFIGS: dict[str, type[BaseModel]] = {
+    kind.model_fields["name"].default: kind for kind in get_args(get_args(MethodConfig)[0])
+}
 
 
 class OptimiserConfig(_Model):
@@ -246,6 +394,7 @@ class ExperimentConfig(_Model):
     """Part of the training images whose labels are used, drawn at random by group."""
     data: DataConfig = DataConfig()
     spatial: SpatialConfig = SpatialConfig()
+    labelled_view: LabelledViewConfig = LabelledViewConfig()
     network: NetworkConfig = NetworkConfig()
     method: MethodConfig = DualLevelMethod()
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -316,7 +465,7 @@ def dump_config(config: ExperimentConfig) -> str:
 
 def _explain(item: Any) -> str:
     path = [str(part) for part in item["loc"]]
-    key = ".".join(p for p in path if p not in {"supervised", "epl", "dual_level"})
+    key = ".".join(p for p in path if p not in METHOD_CONFIGS)  # pydantic adds the member of the union
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, known_keys(), 1, cutoff=0.3)
         return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else "")
@@ -328,7 +477,7 @@ def known_keys(model: type[BaseModel] = ExperimentConfig, prefix: str = "") -> l
     keys: list[str] = []
     for name, info in model.model_fields.items():
         if name == "method":
-            for sub in (SupervisedMethod, EPLMethod, DualLevelMethod):
+            for sub in METHOD_CONFIGS.values():
                 keys += known_keys(sub, f"{prefix}method.")
         elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             keys += known_keys(info.annotation, f"{prefix}{name}.")

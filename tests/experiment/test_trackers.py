@@ -289,7 +289,9 @@ def test_flat_has_the_documented_keys_and_plain_values() -> None:
     config = tiny_config()
     values = flat(config.model_dump(mode="json"))
     assert set(values) <= set(known_keys())
-    assert set(known_keys()) - set(values) == {"method.networks"}  # of the method supervised alone
+    rest = set(known_keys()) - set(values)
+    assert "method.networks" in rest
+    assert all(key.startswith("method.") for key in rest)  # of other methods
     assert values["network.atrous_rates"] == "[1, 2, 3]"
     assert values["data.root"] == "null"
     assert values["trainer.max_steps"] == 6

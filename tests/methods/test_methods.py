@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
 
-from semidg.config import ExperimentConfig
+from semidg.config import ExperimentConfig, LabelledViewConfig
+from semidg.experiment.run import train
 from semidg.methods import METHODS, make_method
-from semidg.methods.base import Method
+from semidg.methods.base import Method, strong_labelled
 from semidg.objectives.confidence import confidence_aware_loss, log_average, variance
 from semidg.types import Batch, Progress
 from tests_support import tiny_config
@@ -156,3 +161,32 @@ def test_supervised_with_one_network() -> None:
 def test_no_unlabelled_images_leave_the_supervised_term() -> None:
     method: Method = make_method(config_of({"name": "epl"}))
     assert set(method.losses(batch_of(unlabelled=0), LATE)) == {"supervised"}
+
+
+def test_strong_view_of_labelled_images_is_drawn_one_by_one_and_keeps_masks_and_unlabelled() -> None:
+    batch = batch_of(2)
+    many = batch.map(lambda t: torch.cat([t] * 8) if len(t) == 2 else t)
+    half = LabelledViewConfig(probability=0.5)
+    first, again = (strong_labelled(many, half, replace(LATE, stream=1).generator()) for _ in range(2))
+    assert torch.equal(first.labelled, again.labelled)
+    changed = (first.labelled != many.labelled).flatten(1).any(1)
+    assert 0 < int(changed.sum()) < len(changed)
+    assert first.labelled.min() >= 0
+    assert first.labelled.max() <= 1
+    for name in ("masks", "unlabelled", "labelled_domains"):
+        assert torch.equal(getattr(first, name), getattr(many, name))
+    every = strong_labelled(many, LabelledViewConfig(probability=1.0), LATE.generator())
+    assert (every.labelled != many.labelled).flatten(1).any(1).all()
+    alone = replace(batch_of(0), labelled=batch.labelled[:1], masks=batch.masks[:1], labelled_domains=torch.tensor([0]))
+    assert torch.isfinite(strong_labelled(alone, half, LATE.generator()).labelled).all()
+
+
+def test_training_uses_the_strong_view_of_labelled_images(phantom: Path, tmp_path: Path) -> None:
+    losses = []
+    for probability in (0.0, 1.0):
+        config = tiny_config(
+            phantom, method={"name": "supervised", "networks": 1}, labelled_view={"probability": probability}
+        )
+        train(config, tmp_path / str(probability), evaluate=False)
+        losses.append(pd.read_csv(tmp_path / str(probability) / "metrics.csv")["supervised"][0])
+    assert losses[0] != losses[1]

@@ -33,6 +33,24 @@ def test_logits_have_the_size_of_the_image(architecture: str, channels: int, siz
     assert output.features.shape[0] == 2
 
 
+@pytest.mark.parametrize("architecture", ["deeplabv3plus", "unet", "fpn"])
+def test_perturbed_maps_reach_the_decoder_of_their_rows_alone(architecture: str) -> None:
+    network = make_network(SMALL.model_copy(update={"architecture": architecture}), 3, 0).eval()
+    images, seen = torch.rand(2, 3, 64, 64), []
+
+    def perturb(maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        seen.extend(m.shape[-1] for m in maps)
+        return [maps[0], *(m * torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1) for m in maps[1:])]
+
+    plain, same, changed = (network(images, p).logits for p in (None, lambda maps: maps, perturb))
+    torch.testing.assert_close(same, plain)
+    torch.testing.assert_close(changed[0], plain[0])
+    assert not torch.allclose(changed[1], plain[1])
+    assert seen == sorted(seen, reverse=True)
+    other = network(torch.cat([images[:1], torch.rand(1, 3, 64, 64)]), perturb).logits
+    torch.testing.assert_close(other[1], changed[1])  # the first map, the image itself, is read by no decoder
+
+
 def test_a_pair_shares_nothing_and_differs_wherever_no_weights_are_loaded() -> None:
     first, second = make_pair(LITE, 3, 0)
     ours = dict(second.named_parameters())

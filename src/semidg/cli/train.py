@@ -12,7 +12,7 @@ import tyro
 
 from semidg.cli.options import base_config, parse_with_config, value_of
 from semidg.cli.progress import Bars
-from semidg.config import dump_config, presets
+from semidg.config import METHOD_CONFIGS, dump_config, presets
 from semidg.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def train(arguments: Sequence[str]) -> int:
     """Train into a run folder and print the scores of the test part."""
     description = (
         f"Train a configuration into a run folder. Presets: {', '.join(presets())}. Every key of the configuration is "
-        "an option; --method.name supervised, epl or dual_level chooses the method and its options."
+        f"an option; --method.name chooses the method and its options: {', '.join(METHOD_CONFIGS)}."
     )
     out = value_of(arguments, "out")
     resuming = any(a == "--resume" for a in arguments)

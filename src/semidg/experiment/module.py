@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semidg.config import ExperimentConfig
-from semidg.methods.base import Method
+from semidg.methods.base import Method, strong_labelled
 from semidg.objectives.schedule import learning_rate_factor
 from semidg.types import Batch, Progress
 
@@ -59,6 +60,9 @@ class MethodModule(L.LightningModule):
             factor = learning_rate_factor(self.step, self.config.trainer.max_steps, self.config.optimiser)
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4096 + self.global_rank)
+        if self.config.labelled_view.probability > 0:
+            progress = replace(self.progress_now, stream=1)
+            batch = strong_labelled(batch, self.config.labelled_view, progress.generator())
         terms = self.method(batch, self.progress_now)
         self.last = ({name: term.detach() for name, term in terms.items()}, batch)
         return torch.stack(list(terms.values())).sum()

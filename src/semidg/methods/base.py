@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -10,25 +12,72 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semidg.augmentation import fourier, strong
-from semidg.config import FourierConfig, StrongConfig
+from semidg.config import BoundaryConfig, FourierConfig, LabelledViewConfig, StrongConfig
 from semidg.networks.ema import make_teacher, update_teacher
 from semidg.networks.ensemble import Ensemble
-from semidg.networks.factory import SegmentationNetwork
+from semidg.networks.factory import NetworkOutput, SegmentationNetwork
+from semidg.networks.heads import EdgeHead, feature_channels
+from semidg.objectives.boundary import boundary_loss, edge_loss, hausdorff_loss, signed_distance
+from semidg.objectives.supervised import supervised_loss
 from semidg.types import Batch, Progress
 
 
 class Method(nn.Module, ABC):
     """A method owns its networks; a training loop calls ``losses``, steps an optimiser, calls ``after_step``."""
 
-    #: Names of all loss terms the method can have, in the order of the log.
+    #: Names of all loss terms the method can have, in the order of the log; boundary terms that are on are added.
     terms: tuple[str, ...] = ("supervised",)
+    #: How many networks it has; a configuration with a key ``networks`` says so itself.
+    count: int = 1
 
-    def __init__(self, networks: nn.ModuleList, teacher: float) -> None:
-        """networks: one or two ``SegmentationNetwork``. teacher: decay of their moving averages, 0 for none."""
+    def __init__(self, networks: nn.ModuleList, teacher: float, boundary: BoundaryConfig) -> None:
+        """networks: one or two ``SegmentationNetwork``. teacher: decay of their moving averages, 0 for none.
+
+        boundary: weights of the boundary terms of the supervised part.
+        """
         super().__init__()
         self.networks = networks
         self.decay = teacher
         self.teachers = nn.ModuleList(make_teacher(n) for n in networks) if teacher else None
+        #: For each kind a head a network: trained, kept in checkpoints, no part of what predicts.
+        self.heads = nn.ModuleDict()
+        self.boundary = boundary
+        weights = {"edge": boundary.edge_weight, "boundary": boundary.distance_weight}
+        weights["hausdorff"] = boundary.hausdorff_weight
+        self.terms = (*type(self).terms, *(name for name, weight in weights.items() if weight))
+        if boundary.edge_weight:
+            self.add_heads("edge", EdgeHead)
+
+    def add_heads(self, kind: str, make: Callable[[int], nn.Module]) -> None:
+        """A head for each network, made from the number of its feature channels, under ``heads[kind]``."""
+        self.heads[kind] = nn.ModuleList(make(feature_channels(n)) for n in self.networks)
+
+    def heads_of(self, kind: str) -> nn.ModuleList:
+        """The heads of a kind, in the order of the networks."""
+        return cast(nn.ModuleList, self.heads[kind])
+
+    def supervised_terms(
+        self, outputs: Sequence[NetworkOutput], masks: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """``supervised`` and the boundary terms that are on, each the mean over the networks (METHOD section 2).
+
+        outputs: one a network, its first rows the labelled images. masks: (B_l, H, W) int64.
+        """
+        c, (count, height, width) = self.boundary, masks.shape
+        logits = [o.logits[:count] for o in outputs]
+        named = {"supervised": [supervised_loss(z, masks) for z in logits]}
+        if c.edge_weight:
+            edges = zip(self.heads_of("edge"), outputs, strict=True)
+            named["edge"] = [
+                c.edge_weight * edge_loss(head(o.features[:count], height, width), masks) for head, o in edges
+            ]
+        if c.distance_weight:
+            weight = c.distance_weight * progress.fraction
+            distance = signed_distance(masks, logits[0].shape[1])
+            named["boundary"] = [weight * boundary_loss(z, masks, distance) for z in logits]
+        if c.hausdorff_weight:
+            named["hausdorff"] = [c.hausdorff_weight * hausdorff_loss(z, masks) for z in logits]
+        return {name: torch.stack(terms).mean() for name, terms in named.items()}
 
     @abstractmethod
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -60,13 +109,17 @@ class Method(nn.Module, ABC):
                 update_teacher(teacher, network, self.decay, progress.step)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For each network its encoder, then the rest; each group has a ``name`` (``0.encoder``) and ``params``."""
+        """For each network its encoder, the rest, and its heads if any; each group has a ``name`` (``0.encoder``) and
+        ``params``."""
         groups = []
         for k, network in enumerate(cast(list[SegmentationNetwork], list(self.networks))):
             encoder = {id(p) for p in network.encoder.parameters()}
             own = list(network.parameters())
             groups.append({"name": f"{k}.encoder", "params": [p for p in own if id(p) in encoder]})
             groups.append({"name": f"{k}.decoder", "params": [p for p in own if id(p) not in encoder]})
+            heads = [p for kind in self.heads for p in self.heads_of(kind)[k].parameters()]
+            if heads:
+                groups.append({"name": f"{k}.heads", "params": heads})
         return groups
 
 
@@ -95,6 +148,21 @@ def make_views(
         z = strong.apply_photometric(z, strong.sample_photometric(z, strong_config, generator))
     boxes = strong.sample_cutmix(count, z.shape[-2], z.shape[-1], strong_config.cutmix, generator)
     return Views(strong.apply_cutmix(batch.unlabelled, boxes), strong.apply_cutmix(z, boxes), boxes)
+
+
+def strong_labelled(batch: Batch, config: LabelledViewConfig, generator: torch.Generator) -> Batch:
+    """The batch with some labelled images, drawn one by one, in their strong view; masks stay as they are."""
+    count = len(batch.labelled)
+    chosen = torch.rand(count, generator=generator) < config.probability
+    pool = torch.cat([batch.labelled, batch.unlabelled])
+    domains = torch.cat([batch.labelled_domains, batch.unlabelled_domains])
+    rows = torch.arange(count)
+    drawn = fourier.sample_parameters(domains, rows, config.fourier, generator)
+    view = fourier.fourier_view(pool, rows, drawn, config.fourier)
+    strength = StrongConfig(photometric=config.photometric, cutmix=0)
+    view = strong.apply_photometric(view, strong.sample_photometric(view, strength, generator))
+    mixed = torch.where(chosen.to(view.device)[:, None, None, None], view, batch.labelled)
+    return replace(batch, labelled=mixed.contiguous(memory_format=torch.channels_last))
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Dual-level: EPL, and consistency between the views of a network and between the networks (METHOD section 4).
 
-L = L_sup + w(t) [ L_cacps + a_view L_view + a_net (V_12 + V_21) ]
+L = L_sup + w(t) [ L_cacps + a_view L_view + a_net (V_12 + V_21) + a_con L_con ]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from semidg.objectives.dual_level import network_loss, view_loss
 class DualLevel(TwoNetworkMethod):
     """Adds ``view`` and ``network`` to the terms of EPL; a weight of 0 leaves a term out."""
 
-    terms = ("supervised", "cacps", "view", "network")
+    terms = ("supervised", "cacps", "view", "network", "contrastive")
 
     def __init__(self, networks: nn.ModuleList, config: DualLevelMethod) -> None:
         super().__init__(networks, config)

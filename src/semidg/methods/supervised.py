@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from semidg.config import SupervisedMethod
 from semidg.methods.base import Method
-from semidg.objectives.supervised import supervised_loss
 from semidg.types import Batch, Progress
 
 
@@ -15,10 +13,9 @@ class Supervised(Method):
     """One network or a pair, each taught by the labels."""
 
     def __init__(self, networks: nn.ModuleList, config: SupervisedMethod) -> None:
-        super().__init__(networks, config.teacher)
+        super().__init__(networks, config.teacher, config.boundary)
         self.config = config
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """``supervised``, the mean over the networks."""
-        terms = [supervised_loss(network(batch.labelled).logits, batch.masks) for network in self.networks]
-        return {"supervised": torch.stack(terms).mean()}
+        """``supervised`` and the boundary terms that are on, the mean over the networks."""
+        return self.supervised_terms([network(batch.labelled) for network in self.networks], batch.masks, progress)

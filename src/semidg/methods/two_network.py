@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,24 +11,32 @@ from torch import Tensor, nn
 from semidg.augmentation.strong import apply_cutmix
 from semidg.config import DualLevelMethod, EPLMethod
 from semidg.methods.base import Method, Views, log_probabilities, make_views
+from semidg.networks.factory import NetworkOutput
+from semidg.networks.heads import ProjectionHead, labels_at_features
 from semidg.objectives import confidence
+from semidg.objectives.boundary import edge_target
+from semidg.objectives.contrastive import choose_anchors, contrastive_loss
 from semidg.objectives.schedule import ramp_weight
-from semidg.objectives.supervised import supervised_loss
-from semidg.types import Batch, Progress
+from semidg.types import IGNORE_INDEX, Batch, Progress
+
+#: Stream of the draw of anchors, apart from that of the views: switching the term on changes no other one.
+_ANCHORS = 7
 
 
 @dataclass(frozen=True)
 class NetworkViews:
     """What one network says of the unlabelled images; log-probabilities (B_u, K, H, W), labels (B_u, H, W) int64.
 
-    ``label`` is Y_k, which teaches the other network; ``keep`` are the pixels whose label is trusted, (B_u, H, W) bool.
-    ``label_weak`` and ``label_strong`` are the labels of the single views.
+    ``label`` is Y_k, which teaches the other network, and ``probability`` what its author gives it, (B_u, H, W);
+    ``keep`` are the pixels whose label is trusted, (B_u, H, W) bool. ``label_weak`` and ``label_strong`` are the labels
+    of the single views.
     """
 
     log_weak: Tensor
     log_strong: Tensor
     log_average: Tensor
     label: Tensor
+    probability: Tensor
     label_weak: Tensor
     label_strong: Tensor
     keep: Tensor
@@ -36,11 +45,14 @@ class NetworkViews:
 class TwoNetworkMethod(Method):
     """Two networks that teach each other on two views of every unlabelled image."""
 
-    terms: tuple[str, ...] = ("supervised", "cacps")
+    terms: tuple[str, ...] = ("supervised", "cacps", "contrastive")
+    count = 2
 
     def __init__(self, networks: nn.ModuleList, config: EPLMethod | DualLevelMethod) -> None:
-        super().__init__(networks, config.teacher)
+        super().__init__(networks, config.teacher, config.boundary)
         self.config = config
+        if config.contrastive_weight:
+            self.add_heads("projection", ProjectionHead)
 
     def unsupervised(self, views: tuple[NetworkViews, NetworkViews]) -> dict[str, Tensor]:
         """Named unsupervised terms before the weight w(t)."""
@@ -66,14 +78,46 @@ class TwoNetworkMethod(Method):
         if active:
             views = make_views(batch, self.config.fourier, self.config.strong, progress.generator())
             images = torch.cat([images, views.weak, views.strong])
-        logits = [network(images).logits for network in self.networks]
-        count = len(batch.labelled)
-        supervised = [supervised_loss(z[:count], batch.masks) for z in logits]
-        named = {"supervised": torch.stack(supervised).mean()}
+        outputs: list[NetworkOutput] = [network(images) for network in self.networks]
+        named = self.supervised_terms(outputs, batch.masks, progress)
         if active:
-            pair = [self._network_views(k, z[count:], views, batch.unlabelled) for k, z in enumerate(logits)]
-            named |= {name: weight * term for name, term in self.unsupervised((pair[0], pair[1])).items()}
+            logits = [o.logits[len(batch.labelled) :] for o in outputs]
+            a, b = (self._network_views(k, z, views, batch.unlabelled) for k, z in enumerate(logits))
+            terms = self.unsupervised((a, b))
+            if self.config.contrastive_weight:
+                contrast = self._contrast(outputs, (a, b), batch.masks, progress)
+                terms["contrastive"] = self.config.contrastive_weight * contrast
+            named |= {name: weight * term for name, term in terms.items()}
         return named
+
+    def _contrast(
+        self,
+        outputs: Sequence[NetworkOutput],
+        views: tuple[NetworkViews, NetworkViews],
+        masks: Tensor,
+        progress: Progress,
+    ) -> Tensor:
+        """L_con on the features of the step's one forward; labels are brought to their resolution by nearest."""
+        c, features = self.config.contrastive, outputs[0].features
+        a, b = views
+        sure = (a.label == b.label) & (torch.minimum(a.probability, b.probability) > c.confidence)
+        true = labels_at_features(masks, features)
+        labels = torch.cat([true, labels_at_features(a.label.where(sure, IGNORE_INDEX), features)])
+        # the band is that of the whole pseudo labels: along a boundary few pixels are sure, and no two classes meet
+        radius = max(1, round(min(features.shape[-2:]) / 32))
+        pseudo = [edge_target(labels_at_features(v.label, features), radius) for v in views]
+        band = torch.cat([edge_target(true, radius), pseudo[0] | pseudo[1]])
+        generator = replace(progress, stream=_ANCHORS).generator()
+        at = choose_anchors(labels, band, outputs[0].logits.shape[1], c, generator)
+        # rows of a forward: labelled, X, Z; a labelled image stands for both of its views
+        strong = at.image + len(a.label) * (at.image >= len(masks))
+        height, width = features.shape[-2:]
+        pixels = torch.cat([(image * height + at.row) * width + at.column for image in (at.image, strong)])
+        first, second = (
+            head(output.features.movedim(1, -1).flatten(0, 2)[pixels]).chunk(2)
+            for head, output in zip(self.heads_of("projection"), outputs, strict=True)
+        )
+        return contrastive_loss(first, second, at.label, c.temperature)
 
     def _network_views(self, k: int, logits: Tensor, views: Views, unlabelled: Tensor) -> NetworkViews:
         log_weak, log_strong = log_probabilities(logits).chunk(2)
@@ -88,5 +132,6 @@ class TwoNetworkMethod(Method):
             else:
                 best, label = log_average.max(1)
                 label_weak = log_weak.argmax(1)
-            keep = best.exp() >= self.config.threshold
-        return NetworkViews(log_weak, log_strong, log_average, label, label_weak, label_strong, keep)
+            probability = best.exp()
+            keep = probability >= self.config.threshold
+        return NetworkViews(log_weak, log_strong, log_average, label, probability, label_weak, label_strong, keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,14 +46,18 @@ class SegmentationNetwork(nn.Module):
         """The part that may carry ImageNet weights."""
         return self.model.encoder  # type: ignore[return-value]
 
-    def forward(self, images: Tensor) -> NetworkOutput:
-        """images: (B, C, H, W) in [0, 1]; any H and W (padded to a multiple of 32 and cropped back)."""
+    def forward(self, images: Tensor, perturb: Callable[[list[Tensor]], list[Tensor]] | None = None) -> NetworkOutput:
+        """images: (B, C, H, W) in [0, 1]; any H and W (padded to a multiple of 32 and cropped back).
+
+        perturb: changes the encoder's maps, each (B, D_i, h_i, w_i), finest first, before the decoder gets them.
+        """
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
         pad = (-width % 32, -height % 32)
         if any(pad):
             x = nn.functional.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        features = self.model.decoder(self.model.encoder(x))  # type: ignore[operator]
+        maps = self.model.encoder(x)  # type: ignore[operator]
+        features = self.model.decoder(maps if perturb is None else perturb(maps))  # type: ignore[operator]
         logits: Tensor = self.model.segmentation_head(features)  # type: ignore[operator]
         return NetworkOutput(logits[..., :height, :width], features)
 
