@@ -10,11 +10,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from semidg.config import METHOD_CONFIGS, ExperimentConfig, load_config, presets
+from semidg.config import ExperimentConfig, load_config, presets
+from semidg.method_config import METHOD_CONFIGS
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 
-HEAD = """<!-- Made by docs/make_reference.py from src/semidg/config.py: edit there, then run it again. -->
+HEAD = """<!-- Made by docs/make_reference.py from src/semidg/config.py and method_config.py: edit there, then run it again. -->
 
 # Configuration
 
@@ -102,7 +103,7 @@ def meaning(prefix: str, name: str, info: FieldInfo) -> str:
     """The docstring of a key; raises ValueError if there is nothing to say about it."""
     text = info.description
     if not text:
-        raise ValueError(f"{prefix}{name} has no docstring in config.py")
+        raise ValueError(f"{prefix}{name} has no docstring in the configuration")
     return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
 
 

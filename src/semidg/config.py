@@ -5,23 +5,25 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from semidg.errors import ConfigError
+from semidg.method_config import (
+    METHOD_CONFIGS,
+    DualLevelMethod,
+    FourierConfig,
+    Fraction,
+    MethodConfig,
+    Model,
+    Positive,
+    PositiveInt,
+)
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-PositiveInt = Annotated[int, Field(ge=1)]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class SplitConfig(_Model):
+class SplitConfig(Model):
     """How the data set is divided; see docs/reference/splits.md."""
 
     protocol: Literal["grouped", "random", "published"] = "grouped"
@@ -41,7 +43,7 @@ class SplitConfig(_Model):
     """A folder of split lists to use as they are (``semidg split`` writes one) in place of a new draw."""
 
 
-class DataConfig(_Model):
+class DataConfig(Model):
     """Which data set, and how its images reach the networks."""
 
     root: Path | None = None
@@ -61,7 +63,7 @@ class DataConfig(_Model):
     split: SplitConfig = SplitConfig()
 
 
-class SpatialConfig(_Model):
+class SpatialConfig(Model):
     """Weak augmentation, one draw a sample: what moves pixels, and a mild change of grey level."""
 
     flip: Fraction = 0.5
@@ -78,7 +80,7 @@ class SpatialConfig(_Model):
     """Largest relative change of contrast."""
 
 
-class NetworkConfig(_Model):
+class NetworkConfig(Model):
     """One of the two networks; both share this and differ in their initialisation."""
 
     architecture: Literal["deeplabv3plus", "unet", "fpn"] = "deeplabv3plus"
@@ -95,29 +97,7 @@ class NetworkConfig(_Model):
     """Dropout in the ASPP module (DeepLabV3+ only)."""
 
 
-class FourierConfig(_Model):
-    """Fourier amplitude mixing, METHOD equations 1 and 2."""
-
-    window: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """L: half-width of the low-frequency window as a part of the shorter side; floor(L * side) >= 1 to act."""
-    lam: Fraction = 0.8
-    """Largest share of the other image's amplitude."""
-    fixed: bool = False
-    """True: the share is always ``lam``; False: drawn from U(0, lam) for each image."""
-    form: Literal["interpolated", "printed"] = "interpolated"
-    """printed: the equation as printed in the report, which also scales the high frequencies."""
-
-
-class StrongConfig(_Model):
-    """Strong augmentation of the unlabelled view Z, a whole batch at once, on the device."""
-
-    photometric: Fraction = 1.0
-    """Strength of contrast, brightness, gamma, speckle and blur; 0: the view is the Fourier view alone."""
-    cutmix: Fraction = 0.5
-    """Probability for an image to get a rectangle of another unlabelled image, with its pseudo label."""
-
-
-class LabelledViewConfig(_Model):
+class LabelledViewConfig(Model):
     """Strong view of labelled images, for every method alike: the same change of grey levels as of the view Z."""
 
     probability: Fraction = 0.0
@@ -128,208 +108,7 @@ class LabelledViewConfig(_Model):
     """Amplitudes mixed in from the other images of the batch."""
 
 
-class RampConfig(_Model):
-    """w(t), the weight of the unsupervised terms: 0, then a sigmoid ramp, then ``maximum``."""
-
-    warmup: Fraction = 0.1
-    """Part of the training with w = 0."""
-    end: Fraction = 0.4
-    """Part of the training at which w reaches ``maximum``."""
-    maximum: Annotated[float, Field(ge=0)] = 1.0
-    """w_max, the weight of the unsupervised terms at the end of the ramp."""
-
-
-class BoundaryConfig(_Model):
-    """Boundary terms of the supervised part, on the labelled images; a weight of 0 leaves a term out."""
-
-    edge_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the term edge: a head on the decoder's features learns the edges of the mask."""
-    distance_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the term boundary at the end of training, risen linearly from 0 (Kervadec et al., MIDL 2019)."""
-    hausdorff_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the term hausdorff: the logarithmic Hausdorff loss of MONAI (Karimi and Salcudean, TMI 2020)."""
-
-
-class _Method(_Model):
-    boundary: BoundaryConfig = BoundaryConfig()
-
-
-class ContrastiveConfig(_Model):
-    """Contrastive module between the two networks; acts where ``contrastive_weight`` is above 0."""
-
-    anchors: PositiveInt = 256
-    """Most pixels drawn from a class and batch, at the resolution of the decoder's features."""
-    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Unlabelled images: pixels are drawn where both networks give one label, each with more than this probability."""
-    boundary_share: Fraction = 0.5
-    """Part of the pixels of a class drawn from a band along its boundary."""
-    temperature: Positive = 0.1
-    """Temperature of InfoNCE."""
-
-
-class SupervisedMethod(_Method):
-    """Both networks learn from the labelled images only."""
-
-    name: Literal["supervised"] = "supervised"
-    """Chooses the method."""
-    networks: Literal[1, 2] = 2
-    """1: a single network, the usual baseline; 2: the pair, so that the ensemble is not the difference."""
-    teacher: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Decay of the moving averages that predict, the same as for the other methods; 0: the networks predict."""
-
-
-class _TwoNetworkMethod(_Method):
-    fourier: FourierConfig = FourierConfig()
-    strong: StrongConfig = StrongConfig()
-    ramp: RampConfig = RampConfig()
-    teacher: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Decay of the moving-average teachers that make the pseudo labels; 0: the networks label by themselves,
-    as published."""
-    confidence: Literal["pixel", "scalar", "none"] = "pixel"
-    """Form of the weight exp(-V): a pixel each (the paper), a scalar an image (its published code), or none."""
-    detach_confidence: bool = False
-    """True: no gradient through exp(-V) and V."""
-    threshold: Fraction = 0.8
-    """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
-    contrastive_weight: Annotated[float, Field(ge=0)] = 0.0
-    """a_con: class-aware contrast between the decoder features of the two networks; 0 switches it off."""
-    contrastive: ContrastiveConfig = ContrastiveConfig()
-
-
-class EPLMethod(_TwoNetworkMethod):
-    """Confidence-aware cross pseudo supervision (Yao, Hu, Li, AAAI 2022)."""
-
-    name: Literal["epl"] = "epl"
-    """Chooses the method."""
-
-
-class DualLevelMethod(_TwoNetworkMethod):
-    """EPL with consistency between the views of a network and between the networks (the report)."""
-
-    name: Literal["dual_level"] = "dual_level"
-    """Chooses the method."""
-    view_weight: Annotated[float, Field(ge=0)] = 1.0
-    """a_view: cross pseudo supervision between the two views of one network; 0 switches it off."""
-    view_direction: Literal["both", "weak_to_strong"] = "weak_to_strong"
-    """both: each view teaches the other, as in the report; weak_to_strong: X teaches Z only."""
-    view_dice: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of a soft Dice loss beside the cross entropy between the views; 0 is the report."""
-    network_weight: Annotated[float, Field(ge=0)] = 0.3
-    """a_net: KL divergence between the networks; 0 switches it off."""
-    between: Literal["averaged", "cross_view"] = "averaged"
-    """averaged: equations 8 and 9; cross_view: what the report's code computes."""
-
-
-class RecipeConfig(_Method):
-    """What the single-signal methods share, so that only the method differs."""
-
-    fourier: FourierConfig = FourierConfig()
-    ramp: RampConfig = RampConfig()
-    teacher: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Decay of the moving averages that predict and make the pseudo labels; 0: the networks do both by themselves,
-    labels in eval mode."""
-
-
-class StrongRecipeConfig(RecipeConfig):
-    """The shared recipe of the methods that learn on the strong view Z."""
-
-    strong: StrongConfig = StrongConfig()
-
-
-class MeanTeacherMethod(StrongRecipeConfig):
-    """Mean Teacher: the squared distance to the probabilities of a moving average (NeurIPS 2017)."""
-
-    name: Literal["mean_teacher"] = "mean_teacher"
-    """Chooses the method."""
-    teacher: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    """Decay of the moving average that predicts and gives the targets."""
-
-
-class UAMTMethod(StrongRecipeConfig):
-    """UA-MT: Mean Teacher where the teacher is certain under dropout and noise (MICCAI 2019)."""
-
-    name: Literal["ua_mt"] = "ua_mt"
-    """Chooses the method."""
-    teacher: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    """Decay of the moving average that predicts and gives the targets."""
-    passes: PositiveInt = 8
-    """T: Monte-Carlo passes of the teacher, with dropout on and noise on its input."""
-    noise: Annotated[float, Field(ge=0)] = 0.1
-    """Standard deviation of the Gaussian noise on the input of these passes, clipped at two of it."""
-    threshold_start: Fraction = 0.75
-    """Pixels count whose entropy is below a part of the largest possible; this part rises from here to 1."""
-
-
-class FixMatchMethod(StrongRecipeConfig):
-    """FixMatch: hard labels of the weak view, where confident, teach the strong view (NeurIPS 2020)."""
-
-    name: Literal["fixmatch"] = "fixmatch"
-    """Chooses the method."""
-    threshold: Fraction = 0.95
-    """tau: pixels whose pseudo label has a lower probability teach nothing."""
-
-
-class UniMatchMethod(StrongRecipeConfig):
-    """UniMatch: FixMatch with two strong views and with dropped-out features of the weak view (CVPR 2023)."""
-
-    name: Literal["unimatch"] = "unimatch"
-    """Chooses the method."""
-    threshold: Fraction = 0.95
-    """tau: pixels whose pseudo label has a lower probability teach nothing."""
-    feature_weight: Annotated[float, Field(ge=0)] = 0.5
-    """Weight of the perturbed-features term (the paper's lambda); 0 switches it off."""
-    strong_weight: Annotated[float, Field(ge=0)] = 0.5
-    """Weight of the mean over the two strong views (the paper's mu); 0 switches them off."""
-    feature_dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Probability for a channel of the encoder's features to be set to 0."""
-
-
-class BCPMethod(RecipeConfig):
-    """BCP: rectangles pasted both ways between labelled and unlabelled images (CVPR 2023)."""
-
-    name: Literal["bcp"] = "bcp"
-    """Chooses the method."""
-    photometric: Fraction = 1.0
-    """Strength of contrast, brightness, gamma, speckle and blur of the unlabelled images; pasting replaces CutMix."""
-    beta: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
-    """Sides of the pasted rectangle as a part of those of the image."""
-    alpha: Annotated[float, Field(ge=0)] = 0.5
-    """Weight of the pixels with a pseudo label, those with a label having 1."""
-    largest_component: bool = True
-    """True: of each class, only the largest connected part of a pseudo label is kept, as published."""
-
-
-class CPSMethod(StrongRecipeConfig):
-    """CPS: each of two networks learns from the hard labels of the other (CVPR 2021)."""
-
-    name: Literal["cps"] = "cps"
-    """Chooses the method."""
-    cross_weight: Annotated[float, Field(ge=0)] = 1.5
-    """The paper's lambda, as published for PASCAL VOC; 0 switches the cross supervision off."""
-    threshold: Fraction = 0.0
-    """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
-
-
-MethodConfig = Annotated[
-    SupervisedMethod
-    | EPLMethod
-    | DualLevelMethod
-    | MeanTeacherMethod
-    | UAMTMethod
-    | FixMatchMethod
-    | UniMatchMethod
-    | BCPMethod
-    | CPSMethod,
-    Field(discriminator="name"),
-]
-
-#: The configuration class of every method by the name that chooses it: what the union holds.
-METHOD_CONFIGS: dict[str, type[BaseModel]] = {
-    kind.model_fields["name"].default: kind for kind in get_args(get_args(MethodConfig)[0])
-}
-
-
-class OptimiserConfig(_Model):
+class OptimiserConfig(Model):
     """AdamW over both networks."""
 
     lr: Positive = 1e-3
@@ -348,7 +127,7 @@ class OptimiserConfig(_Model):
     """Largest gradient norm of one network; 0 switches clipping off."""
 
 
-class TrainerConfig(_Model):
+class TrainerConfig(Model):
     """Length of the training, batches, checkpoints and hardware."""
 
     max_steps: PositiveInt = 800
@@ -383,7 +162,7 @@ class TrainerConfig(_Model):
     """Memory format of images and networks; faster on most hardware, the same mathematics."""
 
 
-class ExperimentConfig(_Model):
+class ExperimentConfig(Model):
     """A complete experiment: the same configuration and seed give the same run."""
 
     name: str = "experiment"

@@ -18,7 +18,7 @@ from semidg.augmentation.fourier import (
     reference_view,
     sample_parameters,
 )
-from semidg.config import FourierConfig
+from semidg.method_config import FourierConfig
 
 
 def slow_view(x: np.ndarray, other: np.ndarray, lam: float, window: float, form: str = "interpolated") -> np.ndarray:

@@ -13,7 +13,7 @@ from semidg.augmentation.strong import (
     sample_cutmix,
     sample_photometric,
 )
-from semidg.config import StrongConfig
+from semidg.method_config import StrongConfig
 
 
 def images(batch: int = 3, channels: int = 3, side: int = 24) -> torch.Tensor:

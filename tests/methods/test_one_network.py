@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix
-from semidg.config import METHOD_CONFIGS, ExperimentConfig, RampConfig, parse_config
+from semidg.config import ExperimentConfig, parse_config
 from semidg.errors import ConfigError
+from semidg.method_config import METHOD_CONFIGS, RampConfig
 from semidg.methods import METHODS
 from semidg.methods.base import Method, make_views
 from semidg.methods.bcp import sample_rectangles

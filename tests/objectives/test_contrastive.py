@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semidg.config import ContrastiveConfig
+from semidg.method_config import ContrastiveConfig
 from semidg.objectives.boundary import edge_target
 from semidg.objectives.contrastive import choose_anchors, contrastive_loss, info_nce
 from semidg.types import IGNORE_INDEX

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semidg.config import OptimiserConfig, RampConfig
+from semidg.config import OptimiserConfig
+from semidg.method_config import RampConfig
 from semidg.objectives.schedule import learning_rate_factor, ramp_weight
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from semidg.config import FourierConfig
+from semidg.method_config import FourierConfig
 
 
 class FourierParameters(NamedTuple):

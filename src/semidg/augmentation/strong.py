@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semidg.config import StrongConfig
+from semidg.method_config import StrongConfig
 
 
 class PhotometricParameters(NamedTuple):

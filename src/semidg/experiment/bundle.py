@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semidg.config import FourierConfig, NetworkConfig
+from semidg.config import NetworkConfig
 from semidg.errors import RunError
 from semidg.evaluation.confidence import Calibration
 from semidg.files import atomic_path
+from semidg.method_config import FourierConfig
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_pair
 

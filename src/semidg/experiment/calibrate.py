@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import amplitude_window
-from semidg.config import ExperimentConfig, FourierConfig
+from semidg.config import ExperimentConfig
 from semidg.data.images import read_mask
 from semidg.evaluation.confidence import (
     Calibration,
@@ -23,6 +23,7 @@ from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
 from semidg.experiment.prepare import Prepared, Report
 from semidg.experiment.scoring import overlaps, predict_records
+from semidg.method_config import FourierConfig
 from semidg.types import IGNORE_INDEX
 
 #: Fewer predictions than this are too few for the line to the real Dice, which then stays the identity.

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semidg.augmentation import fourier, strong
-from semidg.config import BoundaryConfig, FourierConfig, LabelledViewConfig, StrongConfig
+from semidg.config import LabelledViewConfig
+from semidg.method_config import BoundaryConfig, FourierConfig, StrongConfig
 from semidg.networks.ema import make_teacher, update_teacher
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import NetworkOutput, SegmentationNetwork

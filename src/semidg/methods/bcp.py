@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from semidg.config import BCPMethod, StrongConfig
+from semidg.method_config import BCPMethod, StrongConfig
 from semidg.methods.base import make_views
 from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from semidg.config import DualLevelMethod
+from semidg.method_config import DualLevelMethod
 from semidg.methods.two_network import NetworkViews, TwoNetworkMethod
 from semidg.objectives.dual_level import network_loss, view_loss
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix
-from semidg.config import FixMatchMethod
+from semidg.method_config import FixMatchMethod
 from semidg.methods.base import make_views
 from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput

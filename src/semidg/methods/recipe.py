@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from semidg.config import RecipeConfig
+from semidg.method_config import RecipeConfig
 from semidg.methods.base import Method, log_probabilities
 from semidg.networks.factory import NetworkOutput
 from semidg.objectives.schedule import ramp_weight

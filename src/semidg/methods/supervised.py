@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from semidg.config import SupervisedMethod
+from semidg.method_config import SupervisedMethod
 from semidg.methods.base import Method
 from semidg.types import Batch, Progress
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix
-from semidg.config import DualLevelMethod, EPLMethod
+from semidg.method_config import DualLevelMethod, EPLMethod
 from semidg.methods.base import Method, Views, log_probabilities, make_views
 from semidg.networks.factory import NetworkOutput
 from semidg.networks.heads import ProjectionHead, labels_at_features

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix
-from semidg.config import UAMTMethod
+from semidg.method_config import UAMTMethod
 from semidg.methods.base import log_probabilities, make_views
 from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput

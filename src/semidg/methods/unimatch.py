@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix
-from semidg.config import UniMatchMethod
+from semidg.method_config import UniMatchMethod
 from semidg.methods.base import make_views
 from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput

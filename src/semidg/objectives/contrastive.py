@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from semidg.config import ContrastiveConfig
+from semidg.method_config import ContrastiveConfig
 
 
 class Anchors(NamedTuple):

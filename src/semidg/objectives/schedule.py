@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from semidg.config import OptimiserConfig, RampConfig
+from semidg.config import OptimiserConfig
+from semidg.method_config import RampConfig
 
 
 def ramp_weight(fraction: float, config: RampConfig) -> float:
