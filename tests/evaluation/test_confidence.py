@@ -8,11 +8,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from semidg.evaluation.confidence import (
+    FLOOR,
     TEMPERATURES,
     Calibration,
     fit_empty,
@@ -61,12 +62,13 @@ def test_variance_is_zero_exactly_where_all_agree_and_finite_where_they_are_cert
 
 
 @given(st.integers(0, 1000), st.floats(0.3, 8))
+@example(148, 2.0)  # a probability of 1e-10
 def test_tempering_keeps_the_order_and_sums_to_one(seed: int, temperature: float) -> None:
     p = probabilities(4, 3, 3, seed=seed)
     q = temper(p, temperature)
     torch.testing.assert_close(q.sum(0), torch.ones(3, 3))
     assert torch.equal(q.argmax(0), p.argmax(0))
-    slow = p.double() ** (1 / temperature)
+    slow = p.double().clamp_min(FLOOR) ** (1 / temperature)
     torch.testing.assert_close(q.double(), slow / slow.sum(0), atol=1e-5, rtol=0)
     assert torch.equal(temper(p, 1.0), p)
 

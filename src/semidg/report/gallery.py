@@ -20,7 +20,7 @@ from semidg.data.index import Index, read_index
 from semidg.data.paths import resolve_inside
 from semidg.errors import DataError
 from semidg.evaluation.confidence import temper
-from semidg.evaluation.metrics import case_metrics
+from semidg.evaluation.metrics import boundary, case_metrics
 from semidg.evaluation.predict import confidence_map, label_map, predict_batches, to_original
 from semidg.evaluation.protocols import PROTOCOLS
 from semidg.experiment.bundle import load_bundle, to_inference
@@ -143,9 +143,7 @@ def error_map(image: Picture, prediction: Labels, truth: Labels) -> Picture:
     ):
         result[errors & stripes] = colour
         result[errors & ~stripes] = (0.35 * np.array(colour)).astype(np.uint8)
-    padded = np.pad(foreground, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    result[foreground & ~inner] = 255
+    result[boundary(foreground)] = 255
     return result
 
 
