@@ -127,7 +127,8 @@ def _page(out: Path, table: pd.DataFrame, cases: dict[str, pd.DataFrame], seed: 
         f"Two pairs of networks learnt from the same few labelled images of three simulated scanners. One pair "
         f"(dual_level) also learnt from the unlabelled images. Both are scored on a fourth scanner, {TARGET}, that "
         f"neither has seen.\n\nOn {int(table['n'].iloc[0])} images of {TARGET}, dual_level minus supervised is {gain}."
-        "\n\nPart of the difference is the strong augmentation of the views, which the supervised pair does not get. "
+        "\n\nMost of the difference is the strong augmentation of the views, which the supervised pair does not get "
+        "(docs/results.md): train it with --labelled-view.probability 1 to see what is left. "
         "This is one seed: run it again with --seed 1 and --seed 2 before you believe it."
     )
     details = {
