@@ -19,7 +19,7 @@ from semidg.augmentation.fourier import reference_view
 from semidg.data.images import is_image_name, read_image, resize_image
 from semidg.errors import ConfigError, DataError
 from semidg.evaluation.confidence import temper, variance
-from semidg.evaluation.predict import label_map, to_original
+from semidg.evaluation.predict import confidence_map, label_map, to_original
 from semidg.experiment.bundle import Bundle, to_inference
 from semidg.files import atomic_path
 from semidg.networks.ensemble import Ensemble
@@ -135,9 +135,8 @@ def predict_files(
 def _maps(bundle: Bundle, ensemble: Ensemble, x: Tensor, each: Tensor, confidence: str) -> Tensor:
     """The confidence of each image at the size of the networks, (B, size, size) in [0, 1]; each: (N, B, K, H, W)."""
     if confidence == "probability":
-        tempered = temper(each.mean(0).float().transpose(0, 1), bundle.calibration.temperature)
-        classes = len(tempered)
-        return ((classes * tempered.amax(0) - 1) / (classes - 1)).clamp(0, 1).cpu()
+        tempered = (temper(p, bundle.calibration.temperature) for p in each.mean(0).float().cpu())
+        return torch.stack([torch.from_numpy(confidence_map(p)) for p in tempered])
     views = None
     if bundle.references is not None:
         mixed = [
