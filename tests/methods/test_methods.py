@@ -187,6 +187,6 @@ def test_training_uses_the_strong_view_of_labelled_images(phantom: Path, tmp_pat
         config = tiny_config(
             phantom, method={"name": "supervised", "networks": 1}, labelled_view={"probability": probability}
         )
-        train(config, tmp_path / str(probability), evaluate=False)
+        train(config, tmp_path / str(probability), score=None)
         losses.append(pd.read_csv(tmp_path / str(probability) / "metrics.csv")["supervised"][0])
     assert losses[0] != losses[1]

@@ -18,6 +18,7 @@ VERBS = {
     "index": ("data", "check a data set and list its images, near-duplicates in one group"),
     "split": ("data", "divide a data set into labelled, unlabelled, validation and test lists"),
     "train": ("train", "train a preset or a configuration file into a run folder; --resume continues"),
+    "compare": ("compare", "methods and settings side by side: a resumable grid of runs, and its tables"),
     "evaluate": ("evaluate", "score a run on its test part, or on another data set"),
     "report": ("report", "one page of a run, or of several compared: results, errors, confidence, pictures"),
     "predict": ("predict", "masks, confidence maps and overlays for image files and folders"),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,12 +29,14 @@ class TrainOptions:
     """Run folder to make (or, with --resume, to continue)."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint; its own configuration is used."""
+    score: Literal["test", "validation"] = "test"
+    """Part scored at the end; validation leaves the test part unseen while settings are being chosen."""
     print_config: bool = False
     """Print the complete configuration as YAML and stop."""
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Train into a run folder and print the scores of the test part."""
+    """Train into a run folder and print its scores."""
     description = (
         f"Train a configuration into a run folder. Presets: {', '.join(presets())}. Every key of the configuration is "
         f"an option; --method.name chooses the method and its options: {', '.join(METHOD_CONFIGS)}."
@@ -66,7 +68,14 @@ def train(arguments: Sequence[str]) -> int:
 
     try:
         with Bars() as bars:
-            summary = train_run(config, options.out, resume=options.resume, report=bars.report, listener=bars)
+            summary = train_run(
+                config,
+                options.out,
+                resume=options.resume,
+                report=bars.report,
+                listener=bars,
+                score=options.score,
+            )
     except Stopped as stop:
         print(f"semidg: {stop}", file=sys.stderr)
         return 128 + stop.signal

@@ -110,6 +110,58 @@ def paired_difference(
     return {"metric": metric, **result}
 
 
+def mean_over_parts(
+    parts: Sequence[pd.DataFrame],
+    baseline: Sequence[pd.DataFrame] | None = None,
+    metric: str = "dice",
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """The mean of ``metric`` over test parts, each with the same weight however many cases it has; JSON-ready.
+
+    ``{"n", "n_groups", "mean", "interval", "difference", "difference_interval", "interval_seeds", "p"}``, the last four
+    None without ``baseline``, which holds a table of the same cases for each part. Parts are independent of each other
+    (held-out domains): each has its own draws of groups and of runs, as in ``paired_difference``, and a draw of the
+    result is the mean of theirs. p: Wilcoxon's test on the mean differences of the groups of all parts.
+
+    Raises DataError for what ``paired_difference`` refuses.
+    """
+    scores = [_scores(table, [metric], f"part {i}") for i, table in enumerate(parts, 1)]
+    others = [_scores(table, [metric], f"the baseline of part {i}") for i, table in enumerate(baseline or parts, 1)]
+    values, gains, crossed, of_groups = [], [], [], []
+    for i, (a, b) in enumerate(zip(scores, others, strict=True)):
+        _require_same_cases(a, b)
+        difference = a.mean - b.mean
+        amounts = np.concatenate([np.ones((len(a.ids), 1)), a.mean, difference], axis=1)
+        sums = resampled_sums(amounts, a.groups, draws, seed + i)
+        values.append(sums[:, 1] / sums[:, 0])
+        gains.append(sums[:, 2] / sums[:, 0])
+        crossed.append(_crossed_draws(a, b, draws, seed + i))
+        of_groups.append(pd.Series(difference[:, 0]).groupby(a.groups).mean().to_numpy())
+
+    def interval(of_parts: Sequence[Floats]) -> list[float] | None:
+        return json_interval(*quantile_interval(np.mean(of_parts, axis=0), level))
+
+    seeds = [each[:, 0] for each in crossed if each is not None]
+    differences = np.concatenate(of_groups)
+    differences = np.where(np.abs(differences) < _DUST, 0.0, differences)
+    result: dict[str, Any] = {
+        "n": sum(len(a.ids) for a in scores),
+        "n_groups": len(differences),
+        "mean": float(np.mean([a.mean.mean() for a in scores])),
+        "interval": interval(values),
+    } | dict.fromkeys(("difference", "difference_interval", "interval_seeds", "p"))
+    if baseline is not None:
+        gain = [a.mean.mean() - b.mean.mean() for a, b in zip(scores, others, strict=True)]
+        result["difference"] = float(np.mean(gain))
+        result["difference_interval"] = interval(gains)
+        result["interval_seeds"] = interval(seeds) if len(seeds) == len(scores) else None
+        result["p"] = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    return result
+
+
 def holm(p: npt.ArrayLike) -> Floats:
     """Holm's step-down adjustment of the p values of a family, (m,): (m,), in the same order.
 
@@ -171,16 +223,7 @@ def _scores(cases: pd.DataFrame, metrics: Sequence[str], name: str) -> _Scores:
 
 def _paired(a: _Scores, b: _Scores, draws: int, seed: int, level: float) -> list[dict[str, Any]]:
     """What ``paired_difference`` returns, but for the metric: one entry a metric, all from the same draws."""
-    missing = a.ids.symmetric_difference(b.ids)
-    if len(missing):
-        examples = ", ".join(map(str, missing[:3]))
-        raise DataError(
-            f"{a.name} and {b.name} were scored on different cases: {len(missing)} ids in one only, such as {examples}"
-        )
-    if (a.groups != b.groups).any():
-        raise DataError(
-            f"{a.name} and {b.name} put the same cases into different groups: score both with the same index.csv"
-        )
+    _require_same_cases(a, b)
     n, _, m = a.values.shape
     difference = a.mean - b.mean
     one = np.ones((n, 1))
@@ -210,6 +253,19 @@ def _paired(a: _Scores, b: _Scores, draws: int, seed: int, level: float) -> list
             }
         )
     return results
+
+
+def _require_same_cases(a: _Scores, b: _Scores) -> None:
+    missing = a.ids.symmetric_difference(b.ids)
+    if len(missing):
+        examples = ", ".join(map(str, missing[:3]))
+        raise DataError(
+            f"{a.name} and {b.name} were scored on different cases: {len(missing)} ids in one only, such as {examples}"
+        )
+    if (a.groups != b.groups).any():
+        raise DataError(
+            f"{a.name} and {b.name} put the same cases into different groups: score both with the same index.csv"
+        )
 
 
 def _crossed_draws(a: _Scores, b: _Scores, draws: int, seed: int) -> Floats | None:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -28,7 +28,7 @@ from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint
 from semidg.experiment.calibrate import write_model
 from semidg.experiment.device import choose_device, choose_precision, set_threads
-from semidg.experiment.evaluate import evaluate_run
+from semidg.experiment.evaluate import evaluate_part, evaluate_run
 from semidg.experiment.keeper import Keeper, Listener
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.loggers import Trackers, check_loggers, open_trackers
@@ -57,12 +57,13 @@ def train(
     resume: bool = False,
     report: Report | None = None,
     listener: Listener | None = None,
-    evaluate: bool = True,
+    score: Literal["test", "validation"] | None = "test",
 ) -> dict[str, Any]:
-    """Train a configuration into a run folder, evaluate it on the test part, and return the summary.
+    """Train a configuration into a run folder, score it, and return the summary.
 
     resume: continue from checkpoints/last.pt (from the start if there is none yet); a finished run is only evaluated
-    again. report: progress of slow preparations. listener: told of every step.
+    again. score: the part to score at the end, None for neither; ``validation`` goes to RUN/parts/validation and leaves
+    the test part unseen. report: progress of slow preparations. listener: told of every step.
     Raises RunError, ConfigError, DataError, SplitError, NonFiniteLossError, and Stopped on SIGTERM or Ctrl-C.
     """
     if config.trainer.devices * config.trainer.nodes > 1:
@@ -87,10 +88,13 @@ def train(
         if state is None or state.step < config.trainer.max_steps:
             _fit(config, run, method, prepared, state, device, precision, trackers, listener)
         write_model(run, config, prepared, device, report)
-        if not evaluate:
+        if score is None:
             return {}
-        summary = evaluate_run(run, config, prepared, device, report)
-        trackers.result(summary)
+        if score == "test":
+            summary = evaluate_run(run, config, prepared, device, report)
+            trackers.result(summary)
+        else:
+            summary = evaluate_part(run, config, prepared, score, device, report)
     return summary
 
 

@@ -1,0 +1,215 @@
+"""semidg compare."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+
+from semidg.cli.grid_progress import GridProgress, duration
+from semidg.cli.options import parse
+from semidg.config import dump_config, known_keys, load_config
+from semidg.errors import ConfigError
+
+DESCRIPTION = """Train every arm at every labelled fraction, seed and held-out domain, and write the tables.
+
+Done runs are skipped, half-done ones resumed; a failed run does not stop the others. Say it again to continue, or
+after adding arms or seeds to the file.
+
+  arms.yaml     base: busi-lite
+                labelled: [0.05, 0.25]
+                seeds: [0, 1, 2]
+                arms:
+                  supervised: {}
+                  dual_level: {}
+                  no CutMix: {method.name: dual_level, method.strong.cutmix: 0}
+                  all labels: {method.name: supervised, labelled: [1.0]}
+
+  semidg compare arms.yaml --out comparison --data.root Dataset_BUSI_with_GT --dry-run
+
+The same without a file: semidg compare busi-lite --methods supervised epl --seeds 0 1 2 --out comparison
+
+Any dotted key of the configuration is an option for all runs, such as --data.root FOLDER or --trainer.max-steps 1000.
+--part validation chooses settings: it scores and tables the validation part only, and the test part stays unseen."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Options of compare."""
+
+    config: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")] = None
+    """A comparison file; or, with --methods, a preset or the YAML file of one experiment. Default: OUT/comparison.yaml."""
+    out: Path | None = None
+    """Folder of the comparison to make or to continue."""
+    methods: tuple[str, ...] = ()
+    """Without a comparison file: the arms, each a method with its defaults; the first is the baseline."""
+    labelled: tuple[float, ...] = ()
+    """Without a comparison file: labelled fractions."""
+    seeds: tuple[int, ...] = ()
+    """Without a comparison file: seeds."""
+    targets: tuple[str, ...] = ()
+    """Without a comparison file: domains to hold out, each in runs of its own; none for none."""
+    jobs: int = 1
+    """Runs at once; they share the cores."""
+    part: Literal["test", "validation"] = "test"
+    """Part that is scored and shown."""
+    dry_run: bool = False
+    """Show the runs, what is done, and how long the rest will take; write nothing."""
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Make the runs that are not done, and the tables; the exit code is 1 if a run failed."""
+    own, overrides = split_overrides(arguments)
+    options = parse("compare", CompareOptions, own, DESCRIPTION)
+    if options.out is None:
+        raise ConfigError("--out is not set; say where the comparison goes: --out comparison")
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: must be 1 or more")
+    from semidg.experiment.comparison_file import dump_comparison
+    from semidg.experiment.executors import locked
+    from semidg.experiment.grid import expand
+    from semidg.files import write_text
+
+    comparison = comparison_of(options, overrides)
+    cells = expand(comparison)
+    if rootless := next((cell for cell in cells if cell.config.data.root is None), None):
+        raise ConfigError(f"{rootless.name}: data.root is not set; say where the data set is: --data.root FOLDER")
+    if options.dry_run:
+        return _show(cells, options)
+    with locked(options.out) as lock:
+        from semidg.experiment.compare import refuse_other_configurations
+
+        refuse_other_configurations(cells, options.out)
+        write_text(options.out / "comparison.yaml", dump_comparison(comparison))
+        return _make(comparison, cells, options, lock)
+
+
+def comparison_of(options: CompareOptions, overrides: dict[str, Any]) -> Any:
+    """The comparison that the command line asks for."""
+    from semidg.experiment.comparison_file import is_comparison, load_comparison, parse_comparison
+
+    assert options.out is not None
+    source = options.config or str(options.out / "comparison.yaml")
+    quick = {name: getattr(options, name) for name in ("methods", "labelled", "seeds", "targets")}
+    given = [name for name, value in quick.items() if value]
+    if options.config is None and not Path(source).is_file():
+        raise ConfigError(
+            f"say what to compare: a comparison file, or a preset with --methods; {options.out} has no comparison yet"
+        )
+    if is_comparison(source):
+        if given:
+            raise ConfigError(f"{source}: has a grid of its own; set {given[0]} there, in place of --{given[0]}")
+        comparison = load_comparison(Path(source))
+        for name, arm in comparison.arms.items():
+            if both := sorted(overrides.keys() & arm.set.keys()):
+                raise ConfigError(f"--{both[0]}: the arm {name!r} sets it; change it in {source}")
+        return comparison.model_copy(update={"overrides": comparison.overrides | overrides})
+    if not options.methods:
+        load_config(source)  # a typo in its name is the likelier mistake
+        raise ConfigError(f"{source}: has no arms; name them: --methods supervised dual_level")
+    values: dict[str, Any] = {
+        "name": load_config(source).name,
+        "base": yaml.safe_load(dump_config(load_config(source))),
+        "overrides": overrides,
+        "arms": {method: {"method.name": method} for method in options.methods},
+    }
+    values |= {name: quick[name] for name in ("labelled", "seeds") if quick[name]}
+    if options.targets:
+        values["targets"] = [None if target.lower() == "none" else target for target in options.targets]
+    return parse_comparison(values, "options")
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The arguments of the verb itself, and the dotted keys of the configuration with their values.
+
+    ``--a.b V`` is V as YAML reads it, ``--a.b V W`` a list, ``--a.b`` true and ``--a.no-b`` false.
+    """
+    own: list[str] = []
+    found: dict[str, list[str]] = {}
+    values = own
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--") and "." in name:
+            values = found.setdefault(name[2:].replace("-", "_"), [])
+            values.clear()
+            values += [value] if equals else []
+        elif argument.startswith("--"):
+            own.append(argument)
+            values = own
+        else:
+            values.append(argument)
+    overrides: dict[str, Any] = {}
+    for key, texts in found.items():
+        head, _, last = key.rpartition(".")
+        positive = f"{head}.{last.removeprefix('no_')}"
+        if not texts and positive != key and positive in known_keys():
+            overrides[positive] = False
+        elif not texts:
+            overrides[key] = True
+        else:
+            parsed = [_value(text) for text in texts]
+            overrides[key] = parsed[0] if len(parsed) == 1 else parsed
+    return own, overrides
+
+
+def _value(text: str) -> Any:
+    try:
+        return None if text == "None" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _show(cells: Sequence[Any], options: CompareOptions) -> int:
+    from semidg.experiment.compare import refuse_other_configurations, seconds_left, status
+
+    assert options.out is not None
+    refuse_other_configurations(cells, options.out)
+    counts = {"done": 0, "half-done": 0, "left": 0}
+    for cell in cells:
+        now = status(cell, options.out, options.part)
+        counts[now.state] += 1
+        step = f" (step {now.step} of {cell.config.trainer.max_steps})" if now.state == "half-done" else ""
+        print(f"{now.state:<9}  {cell.name}{step}")
+    left = seconds_left(cells, options.out, options.part, options.jobs)
+    print(f"{len(cells)} runs: {', '.join(f'{n} {state}' for state, n in counts.items())}; {duration(left)}")
+    return 0
+
+
+def _make(comparison: Any, cells: Sequence[Any], options: CompareOptions, lock: int | None) -> int:
+    from semidg.experiment.compare import run_grid
+    from semidg.experiment.device import usable_cores
+    from semidg.experiment.executors import LocalExecutor
+    from semidg.report.comparison_files import write_tables
+
+    assert options.out is not None
+    out = options.out
+    environment = {}
+    if options.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # by the environment: no part of the configuration
+        environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // options.jobs))}
+
+    def tables() -> str:
+        return write_tables(comparison.name, comparison.against, cells, out, options.part)
+
+    tables()
+    executor = LocalExecutor(options.jobs, environment, lock)
+    with GridProgress(cells, out, options.part, options.jobs, tables) as progress:
+        outcome = run_grid(cells, out, executor, options.part, progress)
+    print(tables())
+    for name, error in outcome.failed.items():
+        print(f"semidg: failed: {name}: {error}", file=sys.stderr)
+    ending = "" if options.part == "test" else f"-{options.part}"
+    print(f"tables: {out / f'table{ending}.md'} (.csv, .tex)   every case: {out / f'cases{ending}.csv.gz'}")
+    again = f"semidg compare --out {out}" + (f" --part {options.part}" if ending else "")
+    again += f" --jobs {options.jobs}" if options.jobs > 1 else ""
+    if outcome.signal is not None:
+        print(f"semidg: stopped; continue with: {again}", file=sys.stderr)
+        return 128 + outcome.signal
+    if outcome.failed:
+        print(f"semidg: {len(outcome.failed)} runs failed; try them again: {again}", file=sys.stderr)
+    return 1 if outcome.failed else 0

@@ -1,0 +1,60 @@
+"""What a comparison folder shows: tables, cases, figure and page, written again after every finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from semidg.experiment.compare import Part
+from semidg.experiment.grid import Cell
+from semidg.files import atomic_path, write_text
+from semidg.report.comparison_rows import Scored, mean_rows, read_scored, rows
+from semidg.report.comparison_text import csv_table, latex, markdown, terminal
+
+_FIRST = ("arm", "predictor", "labelled", "protocol", "target", "seed", "commit")
+
+
+def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, part: Part) -> str:
+    """Write the files of a part from the runs that are scored on it; returns the table for a terminal.
+
+    table.md, table.csv, table.tex, cases.csv.gz, for the validation part with ``-validation`` in their names. The same
+    runs give the same bytes. Where no run is scored on the part nothing is written.
+    """
+    runs = read_scored(cells, out, part)
+    if not runs:
+        return "no run is done yet"
+    table, means = rows(runs, baseline), mean_rows(runs, baseline)
+    ending = "" if part == "test" else f"-{part}"
+    made = made_with(runs, len(cells))
+    text = f"# {title}: {part} part\n\n{markdown(table, means, baseline, made)}"
+    write_text(out / f"table{ending}.md", text)
+    write_text(out / f"table{ending}.csv", csv_table(table, means))
+    write_text(out / f"table{ending}.tex", latex(table, means, baseline, f"{title}, {part} part"))
+    write_cases(runs, out / f"cases{ending}.csv.gz")
+    return terminal(table, means)
+
+
+def made_with(runs: Sequence[Scored], planned: int) -> str:
+    """How many runs there are, and on what they depend beyond the configuration, where it differs each with a count."""
+    parts = [f"{len(runs)} of {planned} runs"]
+    for name, key in (("commit", "commit"), ("threads", "threads"), ("device", "device")):
+        values = pd.Series([str(run.environment.get(key, "unknown")) for run in runs]).value_counts()
+        shown = [value if len(values) == 1 else f"{value} ({count} runs)" for value, count in values.items()]
+        parts.append(f"{name} {', '.join(map(str, shown))}")
+    return "; ".join(parts) + "."
+
+
+def write_cases(runs: Sequence[Scored], path: Path) -> None:
+    """Every case of every run and predictor, a row each."""
+    tables = []
+    for run in runs:
+        cell = run.cell
+        head = {"arm": cell.arm, "labelled": cell.labelled, "protocol": run.protocol, "target": cell.target or ""}
+        head |= {"seed": cell.seed, "commit": run.environment.get("commit") or ""}
+        tables += [table.assign(**head, predictor=predictor) for predictor, table in run.cases.items()]
+    table = pd.concat(tables, ignore_index=True)
+    table = table[[*_FIRST, *(name for name in table.columns if name not in _FIRST)]]
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4f", compression={"method": "gzip", "mtime": 0})

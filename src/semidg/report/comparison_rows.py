@@ -1,0 +1,280 @@
+"""The rows of a comparison: arms side by side, seeds pooled, paired with the baseline on the same cases.
+
+Only runs of one protocol, held-out domain and labelled fraction are pooled or paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from semidg.errors import DataError, RunError
+from semidg.evaluation.comparison import compare, holm, mean_over_parts
+from semidg.experiment.compare import Part, read_json, run_folder, scores_folder, status
+from semidg.experiment.grid import Cell
+
+NAN = float("nan")
+#: Columns of a table of cases that a row averages, as far as the table has them.
+AVERAGED = ("hd95", "nsd", "boundary_f1")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored run of the grid; ``cases`` holds the table of each predictor: mean, network_0, ..."""
+
+    cell: Cell
+    protocol: str
+    mark: str | None
+    environment: Mapping[str, Any]
+    cases: Mapping[str, pd.DataFrame]
+
+    def table(self, one_network: bool) -> pd.DataFrame | None:
+        """The cases of the mean of the networks, or of each network alone; None where there is but one."""
+        alone = [table for name, table in self.cases.items() if name != "mean"]
+        if one_network:
+            return pd.concat(alone, ignore_index=True).assign(run=self.cell.seed) if len(alone) > 1 else None
+        return self.cases["mean"].assign(run=self.cell.seed)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table. Dice, its intervals and differences are fractions, distances pixels; NaN is no value.
+
+    low, high: of the mean over seeds and cases, over the draw of the cases. difference: from the baseline, paired.
+    seeds_low, seeds_high: of the difference, also over the choice of the seeds.
+    """
+
+    arm: str
+    one_network: bool
+    protocol: str
+    mark: str | None
+    target: str | None
+    labelled: float
+    seeds: tuple[int, ...]
+    n: int
+    n_groups: int
+    dice: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
+    means: Mapping[str, float]
+    by_domain: Mapping[str, float]
+    is_baseline: bool = False
+    difference: float = NAN
+    difference_low: float = NAN
+    difference_high: float = NAN
+    seeds_low: float = NAN
+    seeds_high: float = NAN
+    p: float = NAN
+    p_holm: float = NAN
+    detectable: float = NAN
+    note: str | None = None
+    """Why there is no difference, where there is a baseline."""
+    targets: tuple[str, ...] = field(default=())
+    """The held-out domains over which the row is a mean; empty for a row of one."""
+
+    @property
+    def name(self) -> str:
+        """As shown."""
+        return f"{self.arm}, one network" if self.one_network else self.arm
+
+
+def read_scored(cells: Sequence[Cell], out: Path, part: Part) -> list[Scored]:
+    """The runs of the grid that are trained to the end and scored on the part."""
+    found = []
+    for cell in cells:
+        if status(cell, out, part).state != "done":
+            continue
+        run = run_folder(out, cell)
+        folder = scores_folder(run, part)
+        summary = read_json(folder / "summary.json")
+        chosen = folder / "evaluation"
+        cases = {"mean": _read(folder / "cases.csv")}
+        for path in sorted(chosen.glob(f"{summary.get('checkpoint')}-network_*.csv")):
+            cases[path.stem.partition("-")[2]] = _read(path)
+        found.append(
+            Scored(cell, str(summary["protocol"]), summary.get("mark"), read_json(run / "environment.json"), cases)
+        )
+    return found
+
+
+def rows(runs: Sequence[Scored], baseline: str) -> list[Row]:
+    """A row an arm, and one for its networks alone, in each group; Holm over a protocol and held-out domain."""
+    groups: dict[tuple[str, str | None, float], list[Scored]] = {}
+    order = {(run.protocol, run.cell.target): i for i, run in reversed([*enumerate(runs)])}
+    for run in sorted(runs, key=lambda run: (order[run.protocol, run.cell.target], run.cell.labelled)):
+        groups.setdefault((run.protocol, run.cell.target, run.cell.labelled), []).append(run)
+    arms = list(dict.fromkeys(run.cell.arm for run in runs))
+    found = [row for group in groups.values() for row in _group(group, arms, baseline)]
+    return _adjusted(found, lambda row: (row.protocol, row.target))
+
+
+def mean_rows(runs: Sequence[Scored], baseline: str) -> list[Row]:
+    """A row an arm: the mean over the held-out domains of a protocol, by the seeds that are done at all of them.
+
+    Arms that lack a domain, and protocols with fewer than two, have none.
+    """
+    found: list[Row] = []
+    for protocol, labelled in dict.fromkeys((run.protocol, run.cell.labelled) for run in runs):
+        here = [run for run in runs if (run.protocol, run.cell.labelled) == (protocol, labelled)]
+        targets = [t for t in dict.fromkeys(run.cell.target for run in here) if t is not None]
+        if len(targets) < 2:
+            continue
+        arms = {arm: _by_seed_and_target(here, arm, targets) for arm in dict.fromkeys(run.cell.arm for run in here)}
+        arms = {arm: seeds for arm, seeds in arms.items() if seeds}
+        for arm, seeds in arms.items():
+            against = arms.get(baseline) if arm != baseline else None
+            found.append(_mean_row(here[0], labelled, arm, targets, seeds, against, arm == baseline))
+    return _adjusted(found, lambda row: row.protocol)
+
+
+def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[Row]:
+    tables: dict[tuple[str, bool], list[Scored]] = {}
+    for arm in arms:
+        of_arm = [run for run in runs if run.cell.arm == arm]
+        for one_network in (False, True):
+            having = [run for run in of_arm if run.table(one_network) is not None]
+            if having:
+                tables[arm, one_network] = having
+    against = _pooled(tables[baseline, False], False) if (baseline, False) in tables else None
+    found = []
+    for (arm, one_network), of_row in tables.items():
+        table = _pooled(of_row, one_network)
+        is_baseline = (arm, one_network) == (baseline, False)
+        note, paired = None, against is not None and not is_baseline
+        try:
+            result = _compared(table, against if paired else None)
+        except DataError as error:
+            note, result = f"{arm} is not paired with {baseline}: {error}", _compared(table, None)
+            paired = False
+        keys = ("difference", "difference_low", "difference_high", "seeds_low", "seeds_high", "p")
+        found.append(
+            Row(
+                arm=arm,
+                one_network=one_network,
+                protocol=of_row[0].protocol,
+                mark=of_row[0].mark,
+                target=of_row[0].cell.target,
+                labelled=of_row[0].cell.labelled,
+                seeds=tuple(run.cell.seed for run in of_row),
+                n=int(result["n"]),
+                n_groups=int(result["n_groups"]),
+                dice=float(result["mean"]),
+                low=float(result["low"]),
+                high=float(result["high"]),
+                by_seed=tuple(float(t["dice"].mean()) for run in of_row if (t := run.table(one_network)) is not None),
+                means={name: float(table[name].mean()) for name in AVERAGED if name in table},
+                by_domain={str(name): float(values.mean()) for name, values in table.groupby("domain")["dice"]},
+                is_baseline=is_baseline,
+                detectable=float(result["detectable_difference"]) if paired else NAN,
+                note=note,
+                **({key: float(result[key]) for key in keys} if paired else {}),
+            )
+        )
+    return found
+
+
+def _compared(table: pd.DataFrame, against: pd.DataFrame | None) -> Mapping[Any, Any]:
+    if against is None:
+        return compare({"arm": table}, "arm").to_dict("records")[0]
+    return compare({"arm": table, "baseline": against}, "baseline").to_dict("records")[0]
+
+
+def _pooled(runs: Sequence[Scored], one_network: bool) -> pd.DataFrame:
+    return pd.concat([table for run in runs if (table := run.table(one_network)) is not None], ignore_index=True)
+
+
+def _by_seed_and_target(runs: Sequence[Scored], arm: str, targets: Sequence[str]) -> dict[int, list[Scored]]:
+    """Seed -> its run at each target; only seeds that have all."""
+    found: dict[int, list[Scored]] = {}
+    of_arm = {(run.cell.seed, run.cell.target): run for run in runs if run.cell.arm == arm}
+    for seed in dict.fromkeys(seed for seed, _ in of_arm):
+        of_seed = [of_arm[seed, target] for target in targets if (seed, target) in of_arm]
+        if len(of_seed) == len(targets):
+            found[seed] = of_seed
+    return found
+
+
+def _mean_row(
+    example: Scored,
+    labelled: float,
+    arm: str,
+    targets: Sequence[str],
+    seeds: Mapping[int, Sequence[Scored]],
+    against: Mapping[int, Sequence[Scored]] | None,
+    is_baseline: bool,
+) -> Row:
+    def by_target(of: Mapping[int, Sequence[Scored]]) -> list[pd.DataFrame]:
+        return [_pooled([runs[i] for runs in of.values()], False) for i in range(len(targets))]
+
+    tables = by_target(seeds)
+    note = None
+    try:
+        result = mean_over_parts(tables, by_target(against) if against else None)
+    except DataError as error:
+        note, result = f"{arm}, mean over targets, is not paired: {error}", mean_over_parts(tables)
+    low, high = result["interval"] or (NAN, NAN)
+    row = Row(
+        arm=arm,
+        one_network=False,
+        protocol=example.protocol,
+        mark=example.mark,
+        target=None,
+        labelled=labelled,
+        seeds=tuple(seeds),
+        n=result["n"],
+        n_groups=result["n_groups"],
+        dice=result["mean"],
+        low=low,
+        high=high,
+        by_seed=tuple(
+            sum(float(run.cases["mean"]["dice"].mean()) for run in runs) / len(runs) for runs in seeds.values()
+        ),
+        means={
+            name: sum(float(table[name].mean()) for table in tables) / len(tables)
+            for name in AVERAGED
+            if all(name in table for table in tables)
+        },
+        by_domain={target: float(table["dice"].mean()) for target, table in zip(targets, tables, strict=True)},
+        is_baseline=is_baseline,
+        note=note,
+        targets=tuple(targets),
+    )
+    if result["difference"] is None:
+        return row
+    difference_low, difference_high = result["difference_interval"] or (NAN, NAN)
+    seeds_low, seeds_high = result["interval_seeds"] or (NAN, NAN)
+    return replace(
+        row,
+        difference=result["difference"],
+        difference_low=difference_low,
+        difference_high=difference_high,
+        seeds_low=seeds_low,
+        seeds_high=seeds_high,
+        p=result["p"],
+    )
+
+
+def _adjusted(found: Sequence[Row], family: Any) -> list[Row]:
+    """The rows with Holm's p over each family."""
+    families: dict[Any, list[int]] = {}
+    for i, row in enumerate(found):
+        if not math.isnan(row.p):
+            families.setdefault(family(row), []).append(i)
+    result = list(found)
+    for places in families.values():
+        for i, p in zip(places, holm([found[i].p for i in places]), strict=True):
+            result[i] = replace(result[i], p_holm=float(p))
+    return result
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); score the run again with semidg evaluate") from error
