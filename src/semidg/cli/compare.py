@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 import yaml
@@ -16,6 +16,11 @@ from semidg.cli.grid_progress import GridProgress, duration
 from semidg.cli.options import parse
 from semidg.config import dump_config, known_keys, load_config
 from semidg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from semidg.experiment.comparison_file import Comparison
+    from semidg.experiment.executors import Executor
+    from semidg.experiment.grid import Cell
 
 DESCRIPTION = """Train every arm at every labelled fraction, seed and held-out domain, and write the tables.
 
@@ -44,7 +49,7 @@ class CompareOptions:
     """Options of compare."""
 
     config: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")] = None
-    """A comparison file; or, with --methods, a preset or the YAML file of one experiment. Default: OUT/comparison.yaml."""
+    """A comparison file; or, with --methods, a preset or an experiment's YAML file. Default: OUT/comparison.yaml."""
     out: Path | None = None
     """Folder of the comparison to make or to continue."""
     methods: tuple[str, ...] = ()
@@ -55,8 +60,16 @@ class CompareOptions:
     """Without a comparison file: seeds."""
     targets: tuple[str, ...] = ()
     """Without a comparison file: domains to hold out, each in runs of its own; none for none."""
-    jobs: int = 1
-    """Runs at once; they share the cores."""
+    jobs: int | None = None
+    """Runs at once, which share the cores; default: 1, with ray as many as fit."""
+    executor: Literal["local", "ray"] = "local"
+    """local: processes of this machine; ray: tasks of a Ray cluster with a shared file system."""
+    cpus_per_run: int = 1
+    """With ray: CPUs a run."""
+    gpus_per_run: float = 0.0
+    """With ray: GPUs a run."""
+    ray_address: str | None = None
+    """With ray: the cluster; default: RAY_ADDRESS, or else this machine alone."""
     part: Literal["test", "validation"] = "test"
     """Part that is scored and shown."""
     dry_run: bool = False
@@ -69,8 +82,11 @@ def compare(arguments: Sequence[str]) -> int:
     options = parse("compare", CompareOptions, own, DESCRIPTION)
     if options.out is None:
         raise ConfigError("--out is not set; say where the comparison goes: --out comparison")
-    if options.jobs < 1:
-        raise ConfigError(f"--jobs {options.jobs}: must be 1 or more")
+    for name in ("jobs", "cpus_per_run"):
+        if (number := getattr(options, name)) is not None and number < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {number}: must be 1 or more")
+    if options.gpus_per_run < 0:
+        raise ConfigError(f"--gpus-per-run {options.gpus_per_run:g}: must be 0 or more")
     from semidg.experiment.comparison_file import dump_comparison
     from semidg.experiment.executors import locked
     from semidg.experiment.grid import expand
@@ -90,7 +106,7 @@ def compare(arguments: Sequence[str]) -> int:
         return _make(comparison, cells, options, lock)
 
 
-def comparison_of(options: CompareOptions, overrides: dict[str, Any]) -> Any:
+def comparison_of(options: CompareOptions, overrides: dict[str, Any]) -> Comparison:
     """The comparison that the command line asks for."""
     from semidg.experiment.comparison_file import is_comparison, load_comparison, parse_comparison
 
@@ -165,7 +181,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _show(cells: Sequence[Any], options: CompareOptions) -> int:
+def _show(cells: Sequence[Cell], options: CompareOptions) -> int:
     from semidg.experiment.compare import refuse_other_configurations, seconds_left, status
 
     assert options.out is not None
@@ -176,40 +192,56 @@ def _show(cells: Sequence[Any], options: CompareOptions) -> int:
         counts[now.state] += 1
         step = f" (step {now.step} of {cell.config.trainer.max_steps})" if now.state == "half-done" else ""
         print(f"{now.state:<9}  {cell.name}{step}")
-    left = seconds_left(cells, options.out, options.part, options.jobs)
+    left = seconds_left(cells, options.out, options.part, options.jobs or 1)
     print(f"{len(cells)} runs: {', '.join(f'{n} {state}' for state, n in counts.items())}; {duration(left)}")
     return 0
 
 
-def _make(comparison: Any, cells: Sequence[Any], options: CompareOptions, lock: int | None) -> int:
+def _make(comparison: Comparison, cells: Sequence[Cell], options: CompareOptions, lock: int | None) -> int:
     from semidg.experiment.compare import run_grid
-    from semidg.experiment.device import usable_cores
-    from semidg.experiment.executors import LocalExecutor
     from semidg.report.comparison_files import write_tables
 
     assert options.out is not None
     out = options.out
-    environment = {}
-    if options.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # by the environment: no part of the configuration
-        environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // options.jobs))}
 
     def tables() -> str:
+        if options.part == "test":  # also where the validation part has been scored before
+            write_tables(comparison.name, comparison.against, cells, out, "validation")
         return write_tables(comparison.name, comparison.against, cells, out, options.part)
 
     tables()
-    executor = LocalExecutor(options.jobs, environment, lock)
-    with GridProgress(cells, out, options.part, options.jobs, tables) as progress:
+    executor = _executor(options, lock)
+    with GridProgress(cells, out, options.part, executor.slots, tables) as progress:
         outcome = run_grid(cells, out, executor, options.part, progress)
     print(tables())
     for name, error in outcome.failed.items():
         print(f"semidg: failed: {name}: {error}", file=sys.stderr)
     ending = "" if options.part == "test" else f"-{options.part}"
-    print(f"tables: {out / f'table{ending}.md'} (.csv, .tex)   every case: {out / f'cases{ending}.csv.gz'}")
+    if (out / f"table{ending}.md").is_file():
+        print(f"tables: {out / f'table{ending}.md'} (.csv, .tex)   every case: {out / f'cases{ending}.csv.gz'}")
+        print(f"with the figure, in a browser: {out / f'index{ending}.html'}")
     again = f"semidg compare --out {out}" + (f" --part {options.part}" if ending else "")
-    again += f" --jobs {options.jobs}" if options.jobs > 1 else ""
+    again += f" --jobs {options.jobs}" if options.jobs else ""
+    again += " --executor ray" if options.executor == "ray" else ""
     if outcome.signal is not None:
         print(f"semidg: stopped; continue with: {again}", file=sys.stderr)
         return 128 + outcome.signal
     if outcome.failed:
         print(f"semidg: {len(outcome.failed)} runs failed; try them again: {again}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _executor(options: CompareOptions, lock: int | None) -> Executor:
+    if options.executor == "ray":
+        from semidg.experiment.ray_executor import RayExecutor
+
+        return RayExecutor(
+            options.jobs, cpus=options.cpus_per_run, gpus=options.gpus_per_run, address=options.ray_address
+        )
+    from semidg.experiment.device import usable_cores
+    from semidg.experiment.executors import LocalExecutor
+
+    jobs, environment = options.jobs or 1, {}
+    if jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # by the environment: no part of the configuration
+        environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))}
+    return LocalExecutor(jobs, environment, lock)

@@ -119,6 +119,8 @@ def run_grid(
                 executor.start(_job(cell, out, part))
                 if watcher:
                     watcher.started(cell)
+            if watcher:
+                watcher.tick(executor.running())
             for name, code in executor.ended(_PAUSE):
                 book.seconds[name] = book.seconds.get(name, 0.0) + time.monotonic() - since[name]
                 error = _error(names[name], out, part, code)
@@ -127,8 +129,6 @@ def run_grid(
                 book.write(outcome.failed)
                 if watcher and (not asked or error is None):
                     watcher.ended(names[name], error)
-            if watcher:
-                watcher.tick(executor.running())
             if len(asked) > told:
                 told = len(asked)
                 executor.stop(kill=told > 1)
@@ -198,7 +198,7 @@ def seconds_left(cells: Sequence[Cell], out: Path, part: Part = "test", slots: i
     total = 0.0
     for cell in rest:
         measured = of_arm.get(cell.arm, everything)
-        total += sum(measured) / len(measured) * (cell.config.trainer.max_steps - now[cell.name].step)
+        total += sum(measured) / len(measured) * max(1, cell.config.trainer.max_steps - now[cell.name].step)
     return total / min(slots, len(rest))
 
 
@@ -221,6 +221,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _job(cell: Cell, out: Path, part: Part) -> Job:
     run = run_folder(out, cell)
+    start: tuple[str, ...]
     if (run / "run.json").is_file():
         start = ("--resume",)
     else:

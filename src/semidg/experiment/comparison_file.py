@@ -37,7 +37,7 @@ class Arm(_Axes):
     A key with a dot may stand beside the others in place of within ``set``.
     """
 
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys of the configuration -> values."""
     labelled: Labelled | None = None
     """In place of the labelled fractions of the grid."""
@@ -69,7 +69,7 @@ class Comparison(_Axes):
     """Title of the tables."""
     base: str | dict[str, Any]
     """What all runs start from: a preset, a YAML file (relative to this one), or a configuration in place."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys -> values, for every run."""
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     """Name -> what this arm sets. One named like a method is that method, unless it sets method.name."""
@@ -107,6 +107,12 @@ def load_comparison(path: Path) -> Comparison:
     base = values.get("base")
     if isinstance(base, str) and base not in presets():
         values["base"] = str(path.parent / base)
+        if not Path(values["base"]).is_file():
+            near = difflib.get_close_matches(base, presets(), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"{path}: base: {base}: neither a preset ({', '.join(presets())}) nor a file beside this one{hint}"
+            )
     return parse_comparison(values, str(path))
 
 

@@ -16,6 +16,9 @@ from typing import Protocol, Self
 
 from semidg.errors import RunError
 
+#: What a job's arguments are given to.
+PROGRAM: tuple[str, ...] = (sys.executable, "-m", "semidg")
+
 _GRACE = 60.0  # seconds for a child to write its checkpoint when this process itself has failed
 
 
@@ -26,11 +29,6 @@ class Job:
     name: str
     arguments: tuple[str, ...]
     log: Path
-
-    @property
-    def command(self) -> list[str]:
-        """What to execute."""
-        return [sys.executable, "-m", "semidg", *self.arguments]
 
 
 class Executor(Protocol):
@@ -105,14 +103,22 @@ class LocalExecutor:
             stop_child(child, kill=kill)
 
 
-def start_child(job: Job, environment: dict[str, str], keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+def start_child(
+    job: Job,
+    environment: dict[str, str],
+    keep: Sequence[int] = (),
+    *,
+    program: Sequence[str] | None = None,
+    folder: str | None = None,
+) -> subprocess.Popen[bytes]:
     """The process of a job, its output appended to the log behind a line with the command."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("ab") as log:
         log.write(f"$ semidg {' '.join(job.arguments)}\n".encode())
         log.flush()
         return subprocess.Popen(
-            job.command,
+            [*(program or PROGRAM), *job.arguments],
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -115,7 +115,7 @@ def _values(base: ExperimentConfig, overrides: Mapping[str, Any], name: str, arm
     own = name if name in METHOD_CONFIGS else None
     method = arm.set.get("method.name") or own or overrides.get("method.name") or base.method.name
     if method not in METHOD_CONFIGS:
-        near = difflib.get_close_matches(str(method), METHOD_CONFIGS, 1)
+        near = difflib.get_close_matches(str(method), METHOD_CONFIGS, 1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"the methods are {', '.join(METHOD_CONFIGS)}"
         raise ConfigError(f"arm {name}: unknown method {method!r}; {hint}")
     if method != base.method.name:

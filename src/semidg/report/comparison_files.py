@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from semidg.experiment.compare import Part
 from semidg.experiment.grid import Cell
-from semidg.files import atomic_path, write_text
+from semidg.files import atomic_path, write_bytes, write_text
+from semidg.report.comparison_figure import dice_figure
 from semidg.report.comparison_rows import Scored, mean_rows, read_scored, rows
-from semidg.report.comparison_text import csv_table, latex, markdown, terminal
+from semidg.report.comparison_text import ABOUT, csv_table, frame, latex, markdown, terminal
+from semidg.report.page import write_page
 
 _FIRST = ("arm", "predictor", "labelled", "protocol", "target", "seed", "commit")
 
@@ -19,8 +22,9 @@ _FIRST = ("arm", "predictor", "labelled", "protocol", "target", "seed", "commit"
 def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, part: Part) -> str:
     """Write the files of a part from the runs that are scored on it; returns the table for a terminal.
 
-    table.md, table.csv, table.tex, cases.csv.gz, for the validation part with ``-validation`` in their names. The same
-    runs give the same bytes. Where no run is scored on the part nothing is written.
+    table.md, table.csv, table.tex, cases.csv.gz, dice-by-labelled.svg and index.html, for the validation part with
+    ``-validation`` in their names. The same runs give the same bytes. Where no run is scored on the part nothing is
+    written.
     """
     runs = read_scored(cells, out, part)
     if not runs:
@@ -33,6 +37,16 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
     write_text(out / f"table{ending}.csv", csv_table(table, means))
     write_text(out / f"table{ending}.tex", latex(table, means, baseline, f"{title}, {part} part"))
     write_cases(runs, out / f"cases{ending}.csv.gz")
+    figure = out / f"dice-by-labelled{ending}.svg"
+    write_bytes(figure, dice_figure(table, means))
+    tables = [(f"Scores of the {part} part", frame(table, baseline))]
+    if means:
+        tables.append(("Mean over the held-out domains, each with the same weight", frame(means, baseline)))
+    said = [*dict.fromkeys(row.mark for row in table if row.mark), *dict.fromkeys(r.note for r in table if r.note)]
+    caption = "Mean Dice with its 95 % interval over the cases; a hollow point is a seed"
+    details = {"runs": made, "every case": f"cases{ending}.csv.gz", "configuration": "comparison.yaml"}
+    page = out / f"index{ending}.html"
+    write_page(page, f"{title}: {part} part", "\n\n".join([*said, ABOUT]), tables, [(caption, figure)], details)
     return terminal(table, means)
 
 
@@ -51,7 +65,12 @@ def write_cases(runs: Sequence[Scored], path: Path) -> None:
     tables = []
     for run in runs:
         cell = run.cell
-        head = {"arm": cell.arm, "labelled": cell.labelled, "protocol": run.protocol, "target": cell.target or ""}
+        head: dict[str, Any] = {
+            "arm": cell.arm,
+            "labelled": cell.labelled,
+            "protocol": run.protocol,
+            "target": cell.target or "",
+        }
         head |= {"seed": cell.seed, "commit": run.environment.get("commit") or ""}
         tables += [table.assign(**head, predictor=predictor) for predictor, table in run.cases.items()]
     table = pd.concat(tables, ignore_index=True)

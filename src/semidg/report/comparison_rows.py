@@ -21,6 +21,7 @@ from semidg.experiment.grid import Cell
 NAN = float("nan")
 #: Columns of a table of cases that a row averages, as far as the table has them.
 AVERAGED = ("hd95", "nsd", "boundary_f1")
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "seeds_low", "seeds_high", "p")
 
 
 @dataclass(frozen=True)
@@ -152,30 +153,29 @@ def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[R
         except DataError as error:
             note, result = f"{arm} is not paired with {baseline}: {error}", _compared(table, None)
             paired = False
-        keys = ("difference", "difference_low", "difference_high", "seeds_low", "seeds_high", "p")
-        found.append(
-            Row(
-                arm=arm,
-                one_network=one_network,
-                protocol=of_row[0].protocol,
-                mark=of_row[0].mark,
-                target=of_row[0].cell.target,
-                labelled=of_row[0].cell.labelled,
-                seeds=tuple(run.cell.seed for run in of_row),
-                n=int(result["n"]),
-                n_groups=int(result["n_groups"]),
-                dice=float(result["mean"]),
-                low=float(result["low"]),
-                high=float(result["high"]),
-                by_seed=tuple(float(t["dice"].mean()) for run in of_row if (t := run.table(one_network)) is not None),
-                means={name: float(table[name].mean()) for name in AVERAGED if name in table},
-                by_domain={str(name): float(values.mean()) for name, values in table.groupby("domain")["dice"]},
-                is_baseline=is_baseline,
-                detectable=float(result["detectable_difference"]) if paired else NAN,
-                note=note,
-                **({key: float(result[key]) for key in keys} if paired else {}),
-            )
+        row = Row(
+            arm=arm,
+            one_network=one_network,
+            protocol=of_row[0].protocol,
+            mark=of_row[0].mark,
+            target=of_row[0].cell.target,
+            labelled=of_row[0].cell.labelled,
+            seeds=tuple(run.cell.seed for run in of_row),
+            n=int(result["n"]),
+            n_groups=int(result["n_groups"]),
+            dice=float(result["mean"]),
+            low=float(result["low"]),
+            high=float(result["high"]),
+            by_seed=tuple(float(t["dice"].mean()) for run in of_row if (t := run.table(one_network)) is not None),
+            means={name: float(table[name].mean()) for name in AVERAGED if name in table},
+            by_domain={str(name): float(values.mean()) for name, values in table.groupby("domain")["dice"]},
+            is_baseline=is_baseline,
+            note=note,
         )
+        if paired:
+            values = {key: float(result[key]) for key in _DIFFERENCE}
+            row = replace(row, detectable=float(result["detectable_difference"]), **values)  # type: ignore[arg-type]
+        found.append(row)
     return found
 
 

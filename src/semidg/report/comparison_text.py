@@ -11,10 +11,10 @@ import pandas as pd
 from semidg.report.comparison_rows import Row
 
 ABOUT = (
-    'Dice is the mean over seeds and cases. "ARM, one network" is the mean over the networks, each scored alone: what a '
-    "single network trained this way gives. The 95 % interval, and that of the difference, resample groups of "
-    'near-duplicates on values averaged over the seeds of a case; "with seeds" resamples the seeds too, where there are '
-    "two or more. p is Wilcoxon's; p Holm is adjusted for all comparisons under one protocol and held-out domain. "
+    'Dice is the mean over seeds and cases. "ARM, one network" is the mean over the networks, each scored alone: what '
+    "a single network trained this way gives. The 95 % interval, and that of the difference, resample groups of "
+    'near-duplicates on values averaged over the seeds of a case; "with seeds" resamples the seeds too, where there '
+    "are two or more. p is Wilcoxon's; p Holm is adjusted for all comparisons under one protocol and held-out domain. "
     '"detectable" is the difference that the comparison finds with 80 % power. Differences are to the baseline at the '
     "same protocol, held-out domain and labelled fraction, on the same cases."
 )
@@ -109,10 +109,10 @@ def latex(rows: Sequence[Row], means: Sequence[Row], baseline: str, title: str) 
 
 
 def terminal(rows: Sequence[Row], means: Sequence[Row]) -> str:
-    """What fits a terminal."""
+    """What fits a terminal; networks alone are in the files."""
     records = [
         {
-            "arm": row.name,
+            "arm": row.arm,
             "labelled": f"{100 * row.labelled:g} %",
             "target": _target(row) or "-",
             "seeds": len(row.seeds),
@@ -124,6 +124,7 @@ def terminal(rows: Sequence[Row], means: Sequence[Row]) -> str:
             "p Holm": _p(row.p_holm),
         }
         for row in (*rows, *means)
+        if not row.one_network
     ]
     table = pd.DataFrame(records)
     if len(table) and (table["target"] == "-").all():
