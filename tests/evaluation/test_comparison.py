@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from semidg.errors import DataError
-from semidg.evaluation.comparison import compare, holm, paired_difference
+from semidg.evaluation.comparison import compare, holm, mean_over_parts, paired_difference
 from semidg.evaluation.statistics import bootstrap_interval, detectable_difference, summarise
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=8)
@@ -242,3 +242,38 @@ def test_table_refuses_what_cannot_be_compared() -> None:
     one_group = compare({"a": table()[:2], "b": table(seed=2)[:2]}, "a")
     assert one_group[["low", "difference_low", "detectable_difference"]].isna().all(axis=None)
     assert one_group["p"].iloc[1] == 1
+
+
+def test_mean_over_parts_weighs_each_part_the_same() -> None:
+    a, b = [table(60, seed=1, shift=0.1), table(12, seed=2)], [table(60, seed=3), table(12, seed=4)]
+    result = mean_over_parts(a, b)
+    expected = [np.mean([t["dice"].mean() for t in tables]) for tables in (a, b)]
+    assert result["mean"] == pytest.approx(expected[0])
+    assert result["difference"] == pytest.approx(expected[0] - expected[1])
+    assert result["difference_interval"][0] < result["difference"] < result["difference_interval"][1]
+    assert (result["n"], result["n_groups"]) == (72, 36)
+    of_groups = [(x["dice"] - y["dice"]).groupby(x["group"]).mean() for x, y in zip(a, b, strict=True)]
+    assert result["p"] == pytest.approx(wilcoxon(np.concatenate(of_groups)).pvalue)
+    assert result["interval_seeds"] is None
+    assert json.dumps(result, allow_nan=False)
+    alone = mean_over_parts(a)
+    assert (alone["mean"], alone["interval"], alone["p"]) == (result["mean"], result["interval"], None)
+
+
+def test_mean_over_one_part_is_the_paired_difference() -> None:
+    a, b = runs(1, 2, effects=(0.1, 0.2), of=4), runs(1, 2)
+    one, other = mean_over_parts([a], [b], draws=4000), paired_difference(a, b, draws=4000)
+    assert one["difference"] == pytest.approx(other["difference"])
+    assert one["p"] == pytest.approx(other["p"])
+    for mine, theirs in (("difference_interval", "interval"), ("interval_seeds", "interval_seeds")):
+        assert one[mine] == pytest.approx(other[theirs], abs=0.01)  # other draws
+
+
+def test_mean_over_parts_has_the_error_of_independent_parts() -> None:
+    generator = np.random.default_rng(0)
+    frames = [table().assign(dice=generator.normal(0.5, 0.1, 60), group=[f"g{i}" for i in range(60)]) for _ in "abcd"]
+    low, high = mean_over_parts(frames, draws=4000)["interval"]
+    error = np.sqrt(sum(frame["dice"].var() / 60 for frame in frames)) / 4
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+    with pytest.raises(DataError, match="different cases"):
+        mean_over_parts(frames, [frames[0][1:], *frames[1:]])

@@ -27,11 +27,8 @@ from tests_support import tiny_config
 FRACTIONS = st.lists(st.sampled_from([0.05, 0.1, 0.25, 0.5, 1.0]), min_size=1, max_size=3, unique=True)
 SEEDS = st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True)
 TARGETS = st.lists(st.sampled_from([None, "alpha", "delta"]), min_size=1, max_size=3, unique=True)
-ARMS: dict[str, Any] = {
-    "supervised": {},
-    "dual_level": {},
-    "no CutMix": {"method.name": "dual_level", "method.strong.cutmix": 0},
-}
+CUTMIX = {"method.name": "dual_level", "method.strong.cutmix": 0}
+ARMS: dict[str, Any] = {"supervised": {}, "dual_level": {}, "no CutMix": CUTMIX}
 
 
 def write(folder: Path, values: dict[str, Any]) -> Path:

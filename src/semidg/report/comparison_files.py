@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 
 from semidg.experiment.compare import Part
 from semidg.experiment.grid import Cell
-from semidg.files import atomic_path, write_bytes, write_text
+from semidg.files import write_bytes, write_text
 from semidg.report.comparison_figure import dice_figure
 from semidg.report.comparison_rows import Scored, mean_rows, read_scored, rows
 from semidg.report.comparison_text import ABOUT, csv_table, frame, latex, markdown, terminal
@@ -75,5 +76,5 @@ def write_cases(runs: Sequence[Scored], path: Path) -> None:
         tables += [table.assign(**head, predictor=predictor) for predictor, table in run.cases.items()]
     table = pd.concat(tables, ignore_index=True)
     table = table[[*_FIRST, *(name for name in table.columns if name not in _FIRST)]]
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.4f", compression={"method": "gzip", "mtime": 0})
+    text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_bytes(path, gzip.compress(text.encode(), mtime=0))  # neither time nor name of a file within
