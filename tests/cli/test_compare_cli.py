@@ -173,11 +173,12 @@ def test_dotted_options_are_split_from_those_of_the_verb() -> None:
         shlex.split(
             "arms.yaml --data.root 'my data' --out o --jobs 2 --network.atrous-rates 1 2 3 --data.include-normal "
             "--trainer.no-channels-last --trainer.max-steps=9 --data.split.target None --seeds 0 1 --optimiser.lr -0.5 "
-            "--trainer.max-steps 8"
+            "--trainer.max-steps 8 --trainer.precision 32 --data.cache 2024"
         )
     )
     assert own == ["arms.yaml", "--out", "o", "--jobs", "2", "--seeds", "0", "1"]
     assert overrides == {
         "data.root": "my data", "network.atrous_rates": [1, 2, 3], "data.include_normal": True,
         "trainer.channels_last": False, "trainer.max_steps": 8, "data.split.target": None, "optimiser.lr": -0.5,
+        "trainer.precision": "32", "data.cache": "2024",
     }  # fmt: skip

@@ -14,8 +14,11 @@ import pytest
 import yaml
 
 from semidg.cli import VERBS
+from semidg.cli.compare import split_overrides
 from semidg.cli.options import base_config, parse, parse_with_config, value_of
 from semidg.config import known_keys, parse_config, presets
+from semidg.experiment.comparison_file import parse_comparison
+from semidg.experiment.grid import expand
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -109,6 +112,9 @@ def test_command_lines_parse(page: str, command: str) -> None:
             start = base_config(preset if preset in presets() else presets()[0], value_of(arguments, "method.name"))
             parse_with_config(verb, options, start, arguments, "")
         else:
+            if verb == "compare":
+                arguments, overrides = split_overrides(arguments)
+                assert set(overrides) <= set(known_keys())
             parse(verb, options, arguments, "")
 
 
@@ -119,8 +125,14 @@ def test_there_are_command_lines_of_every_verb() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_yaml_in_the_pages_is_a_configuration(page: Path) -> None:
     for language, body in FENCE.findall(page.read_text("utf-8")):
-        if language == "yaml":
-            parse_config(yaml.safe_load(body), name(page))
+        if language != "yaml":
+            continue
+        values = yaml.safe_load(body)
+        if "arms" in values:
+            base = {"base": values["base"] if values["base"] in presets() else "phantom"}
+            assert expand(parse_comparison(values | base, name(page)))
+        else:
+            parse_config(values, name(page))
 
 
 def test_readme_shows_the_two_commands() -> None:

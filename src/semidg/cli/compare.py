@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 import yaml
 
 from semidg.cli.grid_progress import GridProgress, duration
 from semidg.cli.options import parse
-from semidg.config import dump_config, known_keys, load_config
+from semidg.config import ExperimentConfig, dump_config, known_keys, load_config
 from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -169,14 +169,24 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
         elif not texts:
             overrides[key] = True
         else:
-            parsed = [_value(text) for text in texts]
+            parsed = [_value(key, text) for text in texts]
             overrides[key] = parsed[0] if len(parsed) == 1 else parsed
     return own, overrides
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
+    """As YAML reads it, but a word stays one where the key takes words: a folder may be called 2024."""
+    kind: Any = ExperimentConfig
+    for part in key.split("."):
+        info = getattr(kind, "model_fields", {}).get(part)
+        kind = info.annotation if info else None
+    kinds = (kind, *get_args(kind))
+    if text == "None":
+        return None
+    if str in kinds or Path in kinds or text in kinds:
+        return text
     try:
-        return None if text == "None" else yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
