@@ -20,6 +20,7 @@ from comparison_support import FAKE
 from semidg.cli import main
 from semidg.cli.compare import split_overrides
 from semidg.config import dump_config, load_config
+from semidg.experiment import compare as grid_module
 from semidg.experiment import executors
 from tests_support import tiny_config
 
@@ -29,6 +30,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "fake.py"
     program.write_text(FAKE)
     monkeypatch.setattr(executors, "PROGRAM", (sys.executable, str(program)))
+    monkeypatch.setattr(grid_module, "_PAUSE", 0.02)
 
 
 def write(folder: Path, **values: Any) -> Path:
@@ -165,6 +167,8 @@ def test_mistakes_are_named_before_anything_runs(tmp_path: Path, capsys: pytest.
     assert "did you mean 'busi-lite'" in refused("busi-lit", "--out", out)
     assert "unknown method 'sup'" in refused("busi-lite", "--methods", "sup", "--out", out)
     assert "has no comparison yet" in refused("--out", out)
+    published = ("busi-paper", "--methods", "epl", "--out", out, "--data.root", "data")
+    assert "its split has no validation part" in refused(*published, "--part", "validation")
     assert "--jobs 0: must be 1 or more" in refused(file, "--out", out, "--jobs", 0)
 
 

@@ -15,6 +15,7 @@ import pytest
 from comparison_support import FAKE, comparison, finish, make_cases
 from semidg.config import dump_config
 from semidg.errors import RunError
+from semidg.experiment import compare as grid_module
 from semidg.experiment import executors
 from semidg.experiment.compare import (
     Outcome,
@@ -33,6 +34,7 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "fake.py"
     program.write_text(FAKE)
     monkeypatch.setattr(executors, "PROGRAM", (sys.executable, str(program)))
+    monkeypatch.setattr(grid_module, "_PAUSE", 0.02)
 
 
 def cells(*seeds: int, **grid: object) -> list[Cell]:
@@ -163,7 +165,7 @@ def test_scores_of_a_half_trained_run_do_not_make_it_done(tmp_path: Path) -> Non
     assert status(cell, tmp_path).state == "half-done"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_runs_end_in_good_order(tmp_path: Path, number: int) -> None:
     out = tmp_path / "out"
     grid = cells(9, 0)

@@ -87,6 +87,7 @@ def compare(arguments: Sequence[str]) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} {number}: must be 1 or more")
     if options.gpus_per_run < 0:
         raise ConfigError(f"--gpus-per-run {options.gpus_per_run:g}: must be 0 or more")
+    from semidg.experiment.compare import refuse_other_configurations, refuse_without_part
     from semidg.experiment.comparison_file import dump_comparison
     from semidg.experiment.executors import locked
     from semidg.experiment.grid import expand
@@ -96,11 +97,10 @@ def compare(arguments: Sequence[str]) -> int:
     cells = expand(comparison)
     if rootless := next((cell for cell in cells if cell.config.data.root is None), None):
         raise ConfigError(f"{rootless.name}: data.root is not set; say where the data set is: --data.root FOLDER")
+    refuse_without_part(cells, options.part)
     if options.dry_run:
         return _show(cells, options)
     with locked(options.out) as lock:
-        from semidg.experiment.compare import refuse_other_configurations
-
         refuse_other_configurations(cells, options.out)
         write_text(options.out / "comparison.yaml", dump_comparison(comparison))
         return _make(comparison, cells, options, lock)

@@ -34,7 +34,7 @@ class GridProgress:
         self.progress = Progress(*columns, console=self.console)
         self.tasks: dict[str, TaskID] = {}
         self.looked = 0.0
-        self.finished = 0
+        self.finished = self.failed = 0
 
     def __enter__(self) -> GridProgress:
         done = self._done()
@@ -65,7 +65,9 @@ class GridProgress:
         if self.live:
             self.progress.remove_task(self.tasks.pop(cell.name))
         if error is not None:
+            self.failed += 1
             self._say(f"failed    {cell.name}: {error}")
+            self._update()
             return
         try:
             self.tables()
@@ -76,6 +78,7 @@ class GridProgress:
         dice = summary["result"]["overall"]["dice"]["mean"]
         text = f"done      {cell.name}: {self.part} Dice {100 * dice:.1f}; {self.finished} of {len(self.cells)} runs"
         self._say(text if self.live else f"{text}, {self._left()}")
+        self._update()
 
     def tick(self, running: Sequence[str]) -> None:
         """Move the bars."""
@@ -85,7 +88,12 @@ class GridProgress:
         for cell in self.cells:
             if cell.name in running:
                 self.progress.update(self.tasks[cell.name], completed=status(cell, self.out, self.part).step)
-        self.progress.update(self.tasks[""], completed=self.finished, note=self._left())
+        self._update()
+
+    def _update(self) -> None:
+        if self.live:
+            failed = f", {self.failed} failed" if self.failed else ""
+            self.progress.update(self.tasks[""], completed=self.finished, note=self._left() + failed)
 
     def _done(self) -> int:
         return sum(status(cell, self.out, self.part).state == "done" for cell in self.cells)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from semidg.config import dump_config
-from semidg.errors import RunError
+from semidg.errors import ConfigError, RunError
 from semidg.experiment.executors import Executor, Job
 from semidg.experiment.grid import Cell, differing_keys
 from semidg.experiment.run import open_config
@@ -96,10 +96,21 @@ def refuse_other_configurations(cells: Sequence[Cell], out: Path) -> None:
         raise RunError("\n".join(problems))
 
 
+def refuse_without_part(cells: Sequence[Cell], part: Part) -> None:
+    """Raises ConfigError where runs would have no validation part to score."""
+    for cell in cells if part == "validation" else ():
+        split = cell.config.data.split
+        if split.protocol == "published" or (not split.validation and split.lists is None):
+            raise ConfigError(
+                f"{cell.name}: its split has no validation part (data.split.protocol {split.protocol}, "
+                f"data.split.validation {split.validation:g}); leave --part out, or change the split"
+            )
+
+
 def run_grid(
     cells: Sequence[Cell], out: Path, executor: Executor, part: Part = "test", watcher: Watcher | None = None
 ) -> Outcome:
-    """Make every run that is not done, scored on ``part``; SIGTERM and Ctrl-C stop it in good order.
+    """Make every run that is not done, scored on ``part``; SIGTERM, Ctrl-C and a lost terminal stop it in good order.
 
     A first signal lets the runs write their checkpoints, a second one ends them at once. Keeps OUT/runs.csv.
     """
@@ -259,7 +270,8 @@ def _course(metrics: Path) -> tuple[int, float]:
 def _signals() -> Iterator[list[int]]:
     """The signals that asked for a stop so far; handlers are afterwards what they were."""
     asked: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)  # the terminal is gone, and nohup may have made that nothing
+    numbers = [n for n in {signal.SIGTERM, signal.SIGINT, hang_up} if signal.getsignal(n) is not signal.SIG_IGN]
     old = [signal.getsignal(number) for number in numbers]
     with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
         for number in numbers:
