@@ -29,6 +29,7 @@ class CPS(RecipeMethod):
     def __init__(self, networks: nn.ModuleList, config: CPSMethod) -> None:
         super().__init__(networks, config)
         self.config = config
+        self.leave_out({"cross": config.cross_weight})
 
     def step(self, batch: Batch, progress: Progress) -> tuple[list[NetworkOutput], dict[str, Tensor]]:
         """``cross``."""

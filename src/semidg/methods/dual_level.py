@@ -20,6 +20,7 @@ class DualLevel(TwoNetworkMethod):
     def __init__(self, networks: nn.ModuleList, config: DualLevelMethod) -> None:
         super().__init__(networks, config)
         self.config: DualLevelMethod = config
+        self.leave_out({"view": config.view_weight, "network": config.network_weight})
 
     def unsupervised(self, views: tuple[NetworkViews, NetworkViews]) -> dict[str, Tensor]:
         """``cacps``, ``view`` and ``network``."""

@@ -30,6 +30,7 @@ class UniMatch(RecipeMethod):
     def __init__(self, networks: nn.ModuleList, config: UniMatchMethod) -> None:
         super().__init__(networks, config)
         self.config = config
+        self.leave_out({"strong": config.strong_weight, "feature": config.feature_weight})
 
     def step(self, batch: Batch, progress: Progress) -> tuple[list[NetworkOutput], dict[str, Tensor]]:
         """``strong`` and ``feature``; the images of a term that is off are left out."""
