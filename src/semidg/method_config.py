@@ -95,7 +95,7 @@ class _TwoNetworkMethod(_Method):
     """Decay of the moving-average teachers that make the pseudo labels; 0: the networks label by themselves,
     as published."""
     confidence: Literal["pixel", "scalar", "none"] = "pixel"
-    """Form of the weight exp(-V): a pixel each (the paper), a scalar an image (its published code), or none."""
+    """Form of the weight exp(-V): one a pixel (the paper), one a batch (scalar: its published code), or none."""
     detach_confidence: bool = False
     """True: no gradient through exp(-V) and V."""
     threshold: Fraction = 0.8
