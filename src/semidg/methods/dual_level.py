@@ -13,7 +13,10 @@ from semidg.objectives.dual_level import network_loss, view_loss
 
 
 class DualLevel(TwoNetworkMethod):
-    """Adds ``view`` and ``network`` to the terms of EPL; a weight of 0 leaves a term out."""
+    """Adds ``view`` and ``network`` to the terms of EPL; a weight of 0 leaves a term out.
+
+    Ours: what EPL has of ours; between the views X teaches Z only (``view_direction: both``: the report).
+    """
 
     terms = ("supervised", "cacps", "view", "network", "contrastive")
 
