@@ -54,7 +54,7 @@ class BoundaryConfig(Model):
     edge_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the term edge: a head on the decoder's features learns the edges of the mask."""
     distance_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the term boundary at the end of training, risen linearly from 0 (Kervadec et al., MIDL 2019)."""
+    """Weight of the term boundary (Kervadec et al., MIDL 2019) at the end of training, risen linearly from 0."""
     hausdorff_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the term hausdorff: the logarithmic Hausdorff loss of MONAI (Karimi and Salcudean, TMI 2020)."""
 
@@ -95,7 +95,7 @@ class _TwoNetworkMethod(_Method):
     """Decay of the moving-average teachers that make the pseudo labels; 0: the networks label by themselves,
     as published."""
     confidence: Literal["pixel", "scalar", "none"] = "pixel"
-    """Form of the weight exp(-V): a pixel each (the paper), a scalar an image (its published code), or none."""
+    """Form of the weight exp(-V): one a pixel (the paper), one a batch (scalar: its published code), or none."""
     detach_confidence: bool = False
     """True: no gradient through exp(-V) and V."""
     threshold: Fraction = 0.8
@@ -214,7 +214,7 @@ class CPSMethod(StrongRecipeConfig):
     name: Literal["cps"] = "cps"
     """Chooses the method."""
     cross_weight: Annotated[float, Field(ge=0)] = 1.5
-    """The paper's lambda, as published for PASCAL VOC; 0 switches the cross supervision off."""
+    """The paper's lambda: 1.5 on PASCAL VOC, 6 on Cityscapes; 0 switches the cross supervision off."""
     threshold: Fraction = 0.0
     """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
 

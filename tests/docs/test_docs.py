@@ -19,6 +19,8 @@ from semidg.cli.options import base_config, parse, parse_with_config, value_of
 from semidg.config import known_keys, parse_config, presets
 from semidg.experiment.comparison_file import parse_comparison
 from semidg.experiment.grid import expand
+from semidg.method_config import METHOD_CONFIGS, BoundaryConfig, ContrastiveConfig
+from semidg.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -133,6 +135,45 @@ def test_yaml_in_the_pages_is_a_configuration(page: Path) -> None:
             assert expand(parse_comparison(values | base, name(page)))
         else:
             parse_config(values, name(page))
+
+
+METHOD_PAGES = ROOT / "docs" / "explanation" / "methods"
+#: Headings of every page on a method, or on terms that methods may add.
+SHAPE = [
+    "Idea",
+    "What is computed",
+    "What we do differently",
+    "What to expect",
+    "When not to use it",
+    "Switches",
+]
+#: Pages on terms, and the section of the configuration that each explains.
+TERM_PAGES = {"boundary": BoundaryConfig, "contrastive": ContrastiveConfig}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_has_a_page_that_names_its_keys_and_terms(method: str) -> None:
+    text = (METHOD_PAGES / f"{method}.md").read_text("utf-8")
+    keys = [key for key in METHOD_CONFIGS[method].model_fields if key != "name"]
+    assert [key for key in keys if f"`method.{key}`" not in text] == []
+    assert [term for term in METHODS[method].terms if f"`{term}`" not in text and term != "supervised"] == []
+    assert f"`--method.name {method}`" in text
+    for linking in ("docs/index.md", "docs/explanation/method.md"):
+        assert f"methods/{method}.md)" in (ROOT / linking).read_text("utf-8")
+
+
+@pytest.mark.parametrize("section", sorted(TERM_PAGES))
+def test_pages_on_terms_name_their_keys(section: str) -> None:
+    text = (METHOD_PAGES / f"{section}.md").read_text("utf-8")
+    assert [key for key in TERM_PAGES[section].model_fields if f"`method.{section}.{key}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", sorted(METHOD_PAGES.glob("*.md")), ids=name)
+def test_pages_on_methods_have_one_shape(page: Path) -> None:
+    assert page.stem in METHODS or page.stem in TERM_PAGES
+    text = page.read_text("utf-8")
+    assert re.findall(r"^## (.+)$", FENCE.sub("", text), re.MULTILINE) == SHAPE
+    assert commands(text), "no command line"
 
 
 def test_readme_shows_the_two_commands() -> None:

@@ -6,57 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from semidg.config import NetworkConfig
 from semidg.methods import METHODS, make_method
 from semidg.methods import two_network as module
 from semidg.methods.base import Method
-from semidg.networks.factory import SegmentationNetwork
 from semidg.networks.heads import labels_at_features
 from semidg.objectives.boundary import boundary_loss, edge_loss, hausdorff_loss, signed_distance
 from semidg.objectives.contrastive import Anchors
 from semidg.types import IGNORE_INDEX, Batch, Progress
+from small_networks import small_pair
 from tests_support import tiny_config
 
 LATE = Progress(8, 10, 3)
 ALL = {"edge_weight": 0.5, "distance_weight": 2.0, "hausdorff_weight": 0.25}
-
-
-class Model(nn.Module):
-    """The parts of a segmentation model in four convolutions: features of stride 4, dropout, BatchNorm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = Encoder()
-        self.decoder = Decoder()
-        self.segmentation_head = nn.Sequential(nn.Conv2d(6, 2, 1), nn.Upsample(scale_factor=4, mode="bilinear"))
-
-
-class Encoder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 8, 5, 4, 2), nn.BatchNorm2d(8), nn.ReLU())
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [x, self.layers(x)]
-
-
-class Decoder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(8, 6, 3, padding=1), nn.Dropout2d(0.3))
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        features: Tensor = self.layers(maps[-1])
-        return features
-
-
-def small_pair(config: NetworkConfig, channels: int, seed: int, count: int) -> nn.ModuleList:
-    """Networks that cost nothing, as ``make_pair`` makes them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.ModuleList(SegmentationNetwork(Model(), channels) for _ in range(count))
 
 
 @pytest.fixture(autouse=True)

@@ -38,10 +38,9 @@ def slow_kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def slow_loss(p_taught: Tensor, label: Tensor, v: Tensor, confidence: str) -> float:
-    per_image, everything = [], []
+    everything, entropies, weights, variances = [], [], [], []
     batch, _, height, width = p_taught.shape
     for b in range(batch):
-        entropies, weights, variances = [], [], []
         for y in range(height):
             for x in range(width):
                 entropy = -math.log(float(p_taught[b, int(label[b, y, x]), y, x]))
@@ -49,9 +48,8 @@ def slow_loss(p_taught: Tensor, label: Tensor, v: Tensor, confidence: str) -> fl
                 weights.append(math.exp(-float(v[b, y, x])))
                 variances.append(float(v[b, y, x]))
                 everything.append(weights[-1] * entropy + variances[-1])
-        n = len(entropies)
-        per_image.append(sum(entropies) / n * (sum(weights) / n) + sum(variances) / n)
-    return sum(everything) / len(everything) if confidence == "pixel" else sum(per_image) / batch
+    n = len(everything)
+    return sum(everything) / n if confidence == "pixel" else sum(entropies) / n * sum(weights) / n + sum(variances) / n
 
 
 @pytest.mark.parametrize("seed", range(5))

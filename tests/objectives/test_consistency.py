@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import product
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_a_pixel_below_the_threshold_has_no_gradient() -> None:
 
 
 def slow_largest(label: np.ndarray, classes: int) -> np.ndarray:
-    """Flood fill, four neighbours; of equal parts, the first in reading order."""
+    """Flood fill, eight neighbours; of equal parts, the first in reading order."""
     out = np.zeros_like(label)
     for k in range(1, classes):
         left = {(int(y), int(x)) for y, x in zip(*np.where(label == k), strict=True)}
@@ -103,7 +104,7 @@ def slow_largest(label: np.ndarray, classes: int) -> np.ndarray:
             part, queue = {start}, deque([start])
             while queue:
                 y, x = queue.popleft()
-                for n in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
+                for n in product(range(y - 1, y + 2), range(x - 1, x + 2)):
                     if n in left:
                         left.discard(n)
                         part.add(n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -26,7 +26,7 @@ from semidg.types import Batch, Progress
 class Method(nn.Module, ABC):
     """A method owns its networks; a training loop calls ``losses``, steps an optimiser, calls ``after_step``."""
 
-    #: Names of all loss terms the method can have, in the order of the log; boundary terms that are on are added.
+    #: Names of the loss terms in the order of the log: of a class all it can have, of a method those that are on.
     terms: tuple[str, ...] = ("supervised",)
     #: How many networks it has; a configuration with a key ``networks`` says so itself.
     count: int = 1
@@ -45,9 +45,14 @@ class Method(nn.Module, ABC):
         self.boundary = boundary
         weights = {"edge": boundary.edge_weight, "boundary": boundary.distance_weight}
         weights["hausdorff"] = boundary.hausdorff_weight
-        self.terms = (*type(self).terms, *(name for name, weight in weights.items() if weight))
+        self.terms = (*type(self).terms, *weights)
+        self.leave_out(weights)
         if boundary.edge_weight:
             self.add_heads("edge", EdgeHead)
+
+    def leave_out(self, weights: Mapping[str, float]) -> None:
+        """Takes the terms of weight 0 from ``terms``: no log has a column for what is off. weights: by term."""
+        self.terms = tuple(name for name in self.terms if weights.get(name, 1))
 
     def add_heads(self, kind: str, make: Callable[[int], nn.Module]) -> None:
         """A head for each network, made from the number of its feature channels, under ``heads[kind]``."""

@@ -24,8 +24,10 @@ class BCP(RecipeMethod):
     Y = the largest component of argmax Q(X), Q of the moving average; l = cross entropy + soft Dice (the published code
     halves it, hence the 1/2). The rectangle has beta of the sides, at a place drawn for each image.
     Ours: L_sup on whole labelled images stays, and is the warm-up, where the paper trains on mixtures of labelled
-    images first and on mixtures alone then; Z is our strong view without CutMix (the paper pastes X; ``fourier.lam: 0,
-    photometric: 0``); the two parts of one unlabelled image go into X_in and X_out, so that each pixel teaches once.
+    images first and on mixtures alone then, at full weight; Z is our strong view without CutMix (the paper pastes X;
+    ``fourier.lam: 0, photometric: 0``); the two parts of one unlabelled image go into X_in and X_out, so that each
+    pixel teaches once; the moving average labels in eval mode and predicts (published: train mode; the network
+    predicts); soft Dice is that of L_sup (published: the background counts as a class).
     """
 
     terms = ("supervised", "copy_paste")

@@ -16,8 +16,9 @@ from semidg.types import Batch, Progress
 class CPS(RecipeMethod):
     """L = L_sup + w(t) lambda/2 [ < CE(P_1(Z), Y_2) > + < CE(P_2(Z), Y_1) > ],  Y_k = argmax_c Q_k(X).
 
-    Q_k is of the moving average of network k (``teacher: 0``: of network k itself, as published), before CutMix, and
-    Y_k is cut and mixed like Z. L_sup is the mean over the networks, hence the 1/2: the paper has both sums.
+    Q_k is of the moving average of network k (``teacher: 0``: of network k itself, as published, but in eval mode),
+    before CutMix, and Y_k is cut and mixed like Z. L_sup is the mean over the networks, hence the 1/2: the paper has
+    both sums.
     Ours: one strong view Z for both networks, where the paper has one weak view (``fourier.lam: 0,
     strong.photometric: 0``; ``strong.cutmix`` is its CutMix variant); the unlabelled images only; both
     networks predict.
@@ -29,6 +30,7 @@ class CPS(RecipeMethod):
     def __init__(self, networks: nn.ModuleList, config: CPSMethod) -> None:
         super().__init__(networks, config)
         self.config = config
+        self.leave_out({"cross": config.cross_weight})
 
     def step(self, batch: Batch, progress: Progress) -> tuple[list[NetworkOutput], dict[str, Tensor]]:
         """``cross``."""

@@ -13,13 +13,17 @@ from semidg.objectives.dual_level import network_loss, view_loss
 
 
 class DualLevel(TwoNetworkMethod):
-    """Adds ``view`` and ``network`` to the terms of EPL; a weight of 0 leaves a term out."""
+    """Adds ``view`` and ``network`` to the terms of EPL; a weight of 0 leaves a term out.
+
+    Ours: what EPL has of ours; between the views X teaches Z only (``view_direction: both``: the report).
+    """
 
     terms = ("supervised", "cacps", "view", "network", "contrastive")
 
     def __init__(self, networks: nn.ModuleList, config: DualLevelMethod) -> None:
         super().__init__(networks, config)
         self.config: DualLevelMethod = config
+        self.leave_out({"view": config.view_weight, "network": config.network_weight})
 
     def unsupervised(self, views: tuple[NetworkViews, NetworkViews]) -> dict[str, Tensor]:
         """``cacps``, ``view`` and ``network``."""

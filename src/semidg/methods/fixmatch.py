@@ -16,8 +16,9 @@ from semidg.types import Batch, Progress
 class FixMatch(RecipeMethod):
     """L = L_sup + w(t) < 1[max_c Q(X) >= tau] CE(P(Z), argmax_c Q(X)) >, < > the mean over all pixels.
 
-    Ours: Q is of the moving average (``teacher: 0``: of the network itself in eval mode, as published); the
-    strong view is ours (Fourier, speckle, CutMix); warm-up and ramp, where the paper has the full weight at once.
+    Ours: Q is of the moving average in eval mode (``teacher: 0``: of the network itself, as published, but in eval
+    mode, where published codes label in train mode); the strong view is ours (Fourier, speckle, CutMix); warm-up and
+    ramp, where the paper has the full weight at once.
     """
 
     terms = ("supervised", "strong")

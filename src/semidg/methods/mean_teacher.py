@@ -17,8 +17,8 @@ class MeanTeacher(RecipeMethod):
     """L = L_sup + w(t) < || P(Z) - Q(X) ||^2 >: P of the network, Q of its moving average, < > mean over pixels.
 
     Ours: X and Z are our weak and strong view, where the paper has two draws of one augmentation; the teacher is in
-    eval mode; the consistency is on the unlabelled images only; the distance is a sum over classes, as printed (codes
-    take the mean, 1/K of it).
+    eval mode, where the authors' code has it in train mode; the consistency is on the unlabelled images only, there on
+    all; the distance is a sum over classes, as printed (codes take the mean, 1/K of it).
     """
 
     terms = ("supervised", "consistency")

@@ -25,6 +25,7 @@ class RecipeMethod(Method):
     def __init__(self, networks: nn.ModuleList, config: RecipeConfig) -> None:
         super().__init__(networks, config.teacher, config.boundary)
         self.recipe = config
+        self.leave_out(dict.fromkeys(type(self).terms[1:], config.ramp.maximum))
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """``supervised`` and, once the ramp has begun, the terms of ``step`` times w(t)."""

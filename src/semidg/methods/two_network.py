@@ -51,6 +51,8 @@ class TwoNetworkMethod(Method):
     def __init__(self, networks: nn.ModuleList, config: EPLMethod | DualLevelMethod) -> None:
         super().__init__(networks, config.teacher, config.boundary)
         self.config = config
+        self.leave_out(dict.fromkeys(type(self).terms[1:], config.ramp.maximum))
+        self.leave_out({"contrastive": config.contrastive_weight})
         if config.contrastive_weight:
             self.add_heads("projection", ProjectionHead)
 

@@ -25,9 +25,9 @@ class UAMT(RecipeMethod):
 
     mu = mean of T passes of the moving average over X, each with its own dropout and input noise; u = -sum_c mu log mu;
     H(t) = (3/4 + 1/4 exp(-5 (1 - t)^2)) log K, t the part of the training done.
-    Ours: X and Z are our weak and strong view; Q and the BatchNorm of the passes are in eval mode (only dropout is
-    on); the consistency is on the unlabelled images only. u is cut and mixed like Z. A decoder without dropout (unet)
-    has the noise alone.
+    Ours: X and Z are our weak and strong view; Q has neither noise nor dropout (published: both), and in the passes
+    BatchNorm is in eval mode (only dropout is on); u is cut and mixed like Z. A decoder without dropout (unet) has the
+    noise alone. w(t) is that of every method (published: 0.1 of the mean over classes, risen over the whole training).
     """
 
     terms = ("supervised", "consistency")

@@ -22,7 +22,8 @@ class UniMatch(RecipeMethod):
     Q as in FixMatch, of X; Z_1 and Z_2 are two draws of the strong view; P_fp = decoder(dropout(encoder(X))), whole
     channels dropped. One forward: labelled, X, Z_1, Z_2 go through the encoder together, then the channels of the rows
     of X are dropped, then the decoder sees all. Ours, beside what FixMatch says: the decoder sees X with dropped
-    channels only, as the moving average does the labelling; channels are dropped in every map of the encoder.
+    channels only, as the moving average does the labelling; channels are dropped in every map of the encoder. The
+    authors' code for medical images has a Dice loss in place of CE; ours has CE, as the paper.
     """
 
     terms = ("supervised", "strong", "feature")
@@ -30,6 +31,7 @@ class UniMatch(RecipeMethod):
     def __init__(self, networks: nn.ModuleList, config: UniMatchMethod) -> None:
         super().__init__(networks, config)
         self.config = config
+        self.leave_out({"strong": config.strong_weight, "feature": config.feature_weight})
 
     def step(self, batch: Batch, progress: Progress) -> tuple[list[NetworkOutput], dict[str, Tensor]]:
         """``strong`` and ``feature``; the images of a term that is off are left out."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from semidg.config import NetworkConfig
 from semidg.errors import ConfigError
 from semidg.networks import weights
+from semidg.networks.norm import allow_single_values
 from semidg.networks.phase import use_phases
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB
@@ -98,6 +99,7 @@ def make_network(config: NetworkConfig, channels: int, seed: int) -> Segmentatio
     elif config.weights not in ("hub", "none"):
         weights.load_encoder(model.encoder, weights.read_tensors(Path(config.weights)), config.weights)
     use_phases(model)
+    allow_single_values(model)
     return SegmentationNetwork(model, channels)
 
 

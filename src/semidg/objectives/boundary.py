@@ -71,6 +71,7 @@ def boundary_loss(logits: Tensor, labels: Tensor, distance: Tensor) -> Tensor:
     logits: (B, K, H, W); labels: (B, H, W) int64; distance: phi of ``signed_distance``, (B, K - 1, H, W). P is the
     softmax probability of a foreground class; the mean is over the classes and known pixels of the batch. Least, and
     below 0, for the truth itself, as every pixel of it adds a negative value and every other one a positive.
+    Ours: phi in diagonals and never 0; the published code has pixels, and phi = -(d - 1), so 0 on the inner rim.
     """
     p = torch.softmax(logits.float(), 1)[:, 1:]
     known = (labels != IGNORE_INDEX).sum().clamp_min(1)
@@ -81,8 +82,8 @@ def hausdorff_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """log(1 + mean (P - Y)^2 (d_P^2 + d_Y^2)) (Karimi and Salcudean, IEEE TMI 2020; the logarithm is MONAI's).
 
     logits: (B, K, H, W); labels: (B, H, W) int64; returns a scalar. P, Y: probability and truth of a foreground class;
-    d: distance in pixels to the boundary of P > 1/2 and of Y, 0 where there is none. The mean is over all pixels of
-    each image and class. ``IGNORE_INDEX`` pixels count as background, in P too.
+    d: distance in pixels to the boundary of P > 1/2 and of Y, 0 where there is none (the paper's alpha is 2). The mean
+    is over all pixels of each image and class. ``IGNORE_INDEX`` pixels count as background, in P too.
     """
     from monai.losses.hausdorff_loss import LogHausdorffDTLoss  # seconds to import, and rarely wanted
 

@@ -47,8 +47,8 @@ def confidence_aware_loss(
 
     log_average_taught: log P_E of the network that learns, (B, K, H, W). label: Y of the network that teaches,
     (B, H, W) int64, without gradient. variance_teaching: V of the network that teaches, (B, H, W).
-    confidence: "pixel" weighs each pixel (the paper); "scalar" takes the mean cross entropy of an image first and
-    weighs it by the mean of exp(-V) (the published code); "none" is plain cross pseudo supervision.
+    confidence: "pixel" weighs each pixel (the paper); "scalar" is <exp(-V)> <CE> + <V> with means over the whole batch
+    (the published code); "none" is plain cross pseudo supervision.
     detach: no gradient through V. keep: (B, H, W) bool, pseudo labels to use (default all).
     """
     entropy = cross_entropy(log_average_taught, label)
@@ -58,6 +58,5 @@ def confidence_aware_loss(
         return entropy.mean()
     v = variance_teaching.detach() if detach else variance_teaching
     if confidence == "scalar":
-        weighted = entropy.mean((1, 2)) * torch.exp(-v).mean((1, 2))
-        return weighted.mean() + v.mean()
+        return torch.exp(-v).mean() * entropy.mean() + v.mean()
     return (torch.exp(-v) * entropy + v).mean()

@@ -67,15 +67,15 @@ def thresholded_cross_entropy(log_p: Tensor, target: PseudoLabel) -> Tensor:
 
 
 def largest_components(label: Tensor, classes: int) -> Tensor:
-    """Of each image and foreground class, only the largest 4-connected part stays; the rest becomes background.
+    """Of each image and foreground class, only the largest 8-connected part stays; the rest becomes background.
 
-    label: (B, H, W) int64; returns the same. Computed on the CPU.
+    label: (B, H, W) int64; returns the same. Computed on the CPU. Of equal parts the first in reading order stays.
     """
     source = label.cpu().numpy()
     result = np.zeros_like(source)
     for image, out in zip(source, result, strict=True):
         for k in range(1, classes):
-            parts, count = ndimage.label(image == k)
+            parts, count = ndimage.label(image == k, np.ones((3, 3)))
             if count:
                 largest = np.bincount(parts.ravel())[1:].argmax() + 1
                 out[parts == largest] = k
