@@ -219,6 +219,26 @@ class CPSMethod(StrongRecipeConfig):
     """Pseudo labels of a lower probability are left out; 0 keeps all, as published."""
 
 
+class CrossLightMethod(StrongRecipeConfig):
+    """CrossLight, our own: two networks, each on a strong view of its own, learn from the mean of what both averages
+    say of the plain image and of its mirror image."""
+
+    name: Literal["crosslight"] = "crosslight"
+    """Chooses the method."""
+    networks: Literal[1, 2] = 2
+    """1: a single network, at half the cost."""
+    labels: Literal["mean", "cross"] = "mean"
+    """mean: both networks learn from the mean of both averages; cross: each from the average of the other one."""
+    mirror: bool = True
+    """True: what an average says is the mean over the image and its left-right mirror image."""
+    target: Literal["soft", "hard"] = "soft"
+    """soft: the networks learn the probabilities themselves; hard: the most probable class."""
+    threshold: Fraction = 0.0
+    """tau: pixels where the most probable class has a lower probability teach nothing; 0: all teach."""
+    views: Literal["own", "shared"] = "own"
+    """own: each network gets a strong view of its own; shared: both get the same."""
+
+
 MethodConfig = Annotated[
     SupervisedMethod
     | EPLMethod
@@ -228,7 +248,8 @@ MethodConfig = Annotated[
     | FixMatchMethod
     | UniMatchMethod
     | BCPMethod
-    | CPSMethod,
+    | CPSMethod
+    | CrossLightMethod,
     Field(discriminator="name"),
 ]
 

@@ -1,4 +1,4 @@
-"""mean_teacher, ua_mt, fixmatch, unimatch, bcp and cps: each equation from the pieces it is made of."""
+"""mean_teacher, ua_mt, fixmatch, unimatch, bcp, cps and crosslight: each equation from the pieces it is made of."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def entropy_of_labels(p: Tensor, q: Tensor, threshold: float) -> float:
 
 def test_every_configuration_has_a_method_and_every_method_a_configuration() -> None:
     assert set(METHODS) == set(METHOD_CONFIGS)
-    assert len(NAMES) == 6
+    assert len(NAMES) == 7
 
 
 def test_a_wrong_key_is_named_without_the_member_of_the_union() -> None:
@@ -130,7 +130,7 @@ def test_one_forward_a_network_a_step_and_teachers_keep_their_statistics(name: s
     for network in method.networks:
         network.register_forward_hook(lambda m, inputs, out: rows.append(len(inputs[0])))
     terms_of(method, batch_of(2, 3))
-    assert rows == {"unimatch": [2 + 9], "bcp": [2 + 6], "cps": [5, 5]}.get(name, [5])
+    assert rows == {"unimatch": [2 + 9], "bcp": [2 + 6], "cps": [5, 5], "crosslight": [5, 5]}.get(name, [5])
     after = [b for t in method.teachers for b in t.buffers()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(m.training for t in method.teachers for m in t.modules())
@@ -319,3 +319,46 @@ def test_cps_each_network_learns_from_the_other(monkeypatch: pytest.MonkeyPatch)
     assert terms_of(method, batch)["cross"].item() == pytest.approx(expected, rel=1e-4)
     wrong = 1.5 * (entropy_of_labels(p[0], q[0], 0) + entropy_of_labels(p[1], q[1], 0)) / 2
     assert expected != pytest.approx(wrong, rel=1e-3)
+
+
+def soft_entropy_of_labels(p: Tensor, q: Tensor, threshold: float, hard: bool) -> float:
+    """mean over pixels of 1[max Q >= tau] (-sum_c Q_c log P_c), Q one-hot where hard, with a loop."""
+    total, taught, teaching = 0.0, p.movedim(1, -1).flatten(0, 2).tolist(), q.movedim(1, -1).flatten(0, 2).tolist()
+    for given, labelling in zip(taught, teaching, strict=True):
+        best = max(labelling)
+        weights = [float(c == labelling.index(best)) for c in range(len(given))] if hard else labelling
+        if best >= threshold:
+            total -= sum(w * math.log(g) for w, g in zip(weights, given, strict=True))
+    return total / len(taught)
+
+
+@pytest.mark.parametrize("labels", ["mean", "cross"])
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("target", ["soft", "hard"])
+@pytest.mark.parametrize("views", ["own", "shared"])
+def test_crosslight(labels: str, mirror: bool, target: str, views: str) -> None:
+    keys = {"labels": labels, "mirror": mirror, "target": target, "views": views, "threshold": 0.52}
+    method, batch = method_of("crosslight", **keys), batch_of()
+    said = []
+    for teacher in method.teachers:
+        q = softmax_of(teacher, batch.unlabelled)
+        said.append((q + softmax_of(teacher, batch.unlabelled.flip(-1)).flip(-1)) / 2 if mirror else q)
+    expected = []
+    for k, network in enumerate(method.networks):
+        view = views_of(method, batch, 8 if k and views == "own" else 0)
+        p = softmax_of(network, torch.cat([batch.labelled, view.strong]))[2:]
+        q = apply_cutmix((said[0] + said[1]) / 2 if labels == "mean" else said[1 - k], view.cutmix)
+        expected.append(soft_entropy_of_labels(p, q, 0.52, target == "hard"))
+    assert terms_of(method, batch)["strong"].item() == pytest.approx(sum(expected) / 2, rel=1e-4)
+
+
+def test_crosslight_with_one_network_learns_from_its_own_average() -> None:
+    config = config_of("crosslight", networks=1, threshold=0.0)
+    method: Any = METHODS["crosslight"](copy.deepcopy(networks_of(1, 0.0)), config.method).train()  # type: ignore[call-arg]
+    batch = batch_of()
+    view = views_of(method, batch)
+    q = softmax_of(method.teachers[0], torch.cat([batch.unlabelled, batch.unlabelled.flip(-1)]))
+    q = apply_cutmix((q[:2] + q[2:].flip(-1)) / 2, view.cutmix)
+    p = softmax_of(method.networks[0], torch.cat([batch.labelled, view.strong]))[2:]
+    expected = soft_entropy_of_labels(p, q, 0.0, False)
+    assert terms_of(method, batch)["strong"].item() == pytest.approx(expected, rel=1e-4)

@@ -10,6 +10,7 @@ from semidg.config import ExperimentConfig
 from semidg.methods.base import Method
 from semidg.methods.bcp import BCP
 from semidg.methods.cps import CPS
+from semidg.methods.crosslight import CrossLight
 from semidg.methods.dual_level import DualLevel
 from semidg.methods.epl import EPL
 from semidg.methods.fixmatch import FixMatch
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
     "unimatch": UniMatch,
     "bcp": BCP,
     "cps": CPS,
+    "crosslight": CrossLight,
 }
 
 

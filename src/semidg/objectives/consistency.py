@@ -66,6 +66,14 @@ def thresholded_cross_entropy(log_p: Tensor, target: PseudoLabel) -> Tensor:
     return (cross_entropy(log_p, target.label) * target.keep).mean()
 
 
+def soft_cross_entropy(log_p: Tensor, q: Tensor) -> Tensor:
+    """-sum_c Q_c log P_c a pixel: cross entropy with a distribution as target; log P as floored in ``cross_entropy``.
+
+    log_p: log-probabilities; q: probabilities without gradient; both (B, K, H, W).
+    """
+    return -(q * log_p.clamp_min(math.log(FLOOR))).sum(1)
+
+
 def largest_components(label: Tensor, classes: int) -> Tensor:
     """Of each image and foreground class, only the largest 8-connected part stays; the rest becomes background.
 
