@@ -200,8 +200,9 @@ def _show(cells: Sequence[Cell], options: CompareOptions) -> int:
     for cell in cells:
         now = status(cell, options.out, options.part)
         counts[now.state] += 1
-        step = f" (step {now.step} of {cell.config.trainer.max_steps})" if now.state == "half-done" else ""
-        print(f"{now.state:<9}  {cell.name}{step}")
+        steps = cell.config.trainer.max_steps
+        far = "trained, to be scored" if now.step >= steps else f"step {now.step} of {steps}"
+        print(f"{now.state:<9}  {cell.name}" + (f" ({far})" if now.state == "half-done" else ""))
     left = seconds_left(cells, options.out, options.part, options.jobs or 1)
     print(f"{len(cells)} runs: {', '.join(f'{n} {state}' for state, n in counts.items())}; {duration(left)}")
     return 0
