@@ -237,6 +237,8 @@ class CrossLightMethod(StrongRecipeConfig):
     """tau: pixels where the most probable class has a lower probability teach nothing; 0: all teach."""
     views: Literal["own", "shared"] = "own"
     """own: each network gets a strong view of its own; shared: both get the same."""
+    paste: Fraction = 0.5
+    """Probability for a strong view to get a rectangle of a labelled image, with its label."""
 
 
 MethodConfig = Annotated[

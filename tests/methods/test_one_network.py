@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semidg.augmentation.strong import apply_cutmix
+from semidg.augmentation.strong import apply_cutmix, sample_cutmix
 from semidg.config import ExperimentConfig, parse_config
 from semidg.errors import ConfigError
 from semidg.method_config import METHOD_CONFIGS, RampConfig
@@ -337,7 +337,7 @@ def soft_entropy_of_labels(p: Tensor, q: Tensor, threshold: float, hard: bool) -
 @pytest.mark.parametrize("target", ["soft", "hard"])
 @pytest.mark.parametrize("views", ["own", "shared"])
 def test_crosslight(labels: str, mirror: bool, target: str, views: str) -> None:
-    keys = {"labels": labels, "mirror": mirror, "target": target, "views": views, "threshold": 0.52}
+    keys = {"labels": labels, "mirror": mirror, "target": target, "views": views, "threshold": 0.52, "paste": 0.0}
     method, batch = method_of("crosslight", **keys), batch_of()
     said = []
     for teacher in method.teachers:
@@ -353,7 +353,7 @@ def test_crosslight(labels: str, mirror: bool, target: str, views: str) -> None:
 
 
 def test_crosslight_with_one_network_learns_from_its_own_average() -> None:
-    config = config_of("crosslight", networks=1, threshold=0.0)
+    config = config_of("crosslight", networks=1, paste=0.0)
     method: Any = METHODS["crosslight"](copy.deepcopy(networks_of(1, 0.0)), config.method).train()  # type: ignore[call-arg]
     batch = batch_of()
     view = views_of(method, batch)
@@ -362,3 +362,34 @@ def test_crosslight_with_one_network_learns_from_its_own_average() -> None:
     p = softmax_of(method.networks[0], torch.cat([batch.labelled, view.strong]))[2:]
     expected = soft_entropy_of_labels(p, q, 0.0, False)
     assert terms_of(method, batch)["strong"].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("target", ["soft", "hard"])
+def test_crosslight_pastes_rectangles_of_labelled_images_with_their_labels(target: str) -> None:
+    """Every view gets one; ignored pixels of the label teach nothing."""
+    method, batch = method_of("crosslight", paste=1.0, mirror=False, target=target), batch_of()
+    batch.masks[:, ::3] = 255
+    q = (softmax_of(method.teachers[0], batch.unlabelled) + softmax_of(method.teachers[1], batch.unlabelled)) / 2
+    expected = []
+    for k, network in enumerate(method.networks):
+        view = views_of(method, batch, (0, 8)[k])
+        generator = replace(LATE, stream=9 + k).generator()
+        inside = sample_cutmix(2, 32, 32, 1.0, generator).inside
+        rows = torch.randint(2, (2,), generator=generator).tolist()
+        z, mixed = view.strong.clone(), apply_cutmix(q, view.cutmix)
+        total, teaching = 0.0, 0
+        for i in range(2):
+            z[i][:, inside[i]] = batch.labelled[rows[i]][:, inside[i]]
+        p = softmax_of(network, torch.cat([batch.labelled, z]))[2:]
+        for i, y, x in np.ndindex(2, 32, 32):
+            weights = mixed[i, :, y, x].tolist()
+            if target == "hard":
+                weights = [float(w == max(weights)) for w in weights]
+            if inside[i, y, x]:
+                label = int(batch.masks[rows[i], y, x])
+                weights = [float(label == c) for c in range(2)]
+                teaching += label != 255
+            total -= sum(w * math.log(v) for w, v in zip(weights, p[i, :, y, x].tolist(), strict=True))
+        assert 0 < teaching < int(inside.sum())
+        expected.append(total / (2 * 32 * 32))
+    assert terms_of(method, batch)["strong"].item() == pytest.approx(sum(expected) / 2, rel=1e-4)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semidg.augmentation.strong import apply_cutmix
+from semidg.augmentation.strong import apply_cutmix, sample_cutmix
 from semidg.method_config import CrossLightMethod
 from semidg.methods.base import make_views
 from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput
 from semidg.objectives.confidence import cross_entropy
-from semidg.objectives.consistency import soft_cross_entropy
-from semidg.types import Batch, Progress
+from semidg.objectives.consistency import paste, soft_cross_entropy
+from semidg.types import IGNORE_INDEX, Batch, Progress
 
-#: Streams of the strong views of the networks.
-_VIEWS = (0, 8)
+#: Streams of the strong views of the networks, and of the labelled rectangles in them.
+_VIEWS, _PASTED = (0, 8), (9, 10)
 
 
 class CrossLight(RecipeMethod):
@@ -25,9 +26,10 @@ class CrossLight(RecipeMethod):
 
     Q = mean over the networks j, and over the image and its mirror image m, of m^-1 Q_j(m X): Q_j of the moving average
     of network j, on the plain X, then cut and mixed like Z_k. Z_k is a strong view with a draw of its own for each
-    network k. < > is the mean over all pixels.
-    From: labels of a moving average (Mean Teacher), weak to strong (FixMatch), two networks (CPS); what each part is
-    worth is for the ablation to say.
+    network k, into some of which a rectangle of a labelled image is pasted, and its label into Q. < > is the mean over
+    all pixels.
+    From: labels of a moving average (Mean Teacher), weak to strong (FixMatch), two networks (CPS), labelled rectangles
+    in unlabelled images (BCP, one way); what each part is worth is for the ablation to say.
     """
 
     terms = ("supervised", "strong")
@@ -45,11 +47,14 @@ class CrossLight(RecipeMethod):
         targets = said[::-1] if c.labels == "cross" else [torch.stack(said).mean(0)] * len(said)
         outputs, losses = [], []
         for k, q in enumerate(targets):
-            stream = _VIEWS[k if c.views == "own" else 0]
-            views = make_views(batch, c.fourier, c.strong, replace(progress, stream=stream).generator())
-            output, log_p = self.learn(batch, views.strong, network=k)
+            of = k if c.views == "own" else 0
+            views = make_views(batch, c.fourier, c.strong, replace(progress, stream=_VIEWS[of]).generator())
+            z, target = views.strong, apply_cutmix(q, views.cutmix)
+            if c.paste:
+                z, target = self.paste(batch, z, target, replace(progress, stream=_PASTED[of]).generator())
+            output, log_p = self.learn(batch, z, network=k)
             outputs.append(output)
-            losses.append(self.distance(log_p, apply_cutmix(q, views.cutmix)))
+            losses.append(self.distance(log_p, target))
         return outputs, {"strong": torch.stack(losses).mean()}
 
     def say(self, images: Tensor, network: int) -> Tensor:
@@ -59,8 +64,17 @@ class CrossLight(RecipeMethod):
         plain, mirrored = self.teach(torch.cat([images, images.flip(-1)]), network).exp().chunk(2)
         return (plain + mirrored.flip(-1)) / 2
 
+    def paste(self, batch: Batch, z: Tensor, q: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Z and Q with a rectangle of a labelled image, and with its label as one-hot Q (0 where it is ignored)."""
+        inside = sample_cutmix(len(z), z.shape[-2], z.shape[-1], self.config.paste, generator).inside.to(z.device)
+        rows = torch.randint(len(batch.labelled), (len(z),), generator=generator).to(z.device)
+        label = batch.masks[rows]
+        known = label != IGNORE_INDEX
+        true = F.one_hot(label * known, q.shape[1]).movedim(-1, 1) * known.unsqueeze(1)
+        return paste(inside, batch.labelled[rows], z), paste(inside, true.to(q.dtype), q)
+
     def distance(self, log_p: Tensor, q: Tensor) -> Tensor:
         """The loss of one network: log P and Q, both (B, K, H, W), to a scalar."""
         best, label = q.max(1)
         loss = soft_cross_entropy(log_p, q) if self.config.target == "soft" else cross_entropy(log_p, label)
-        return (loss * (best >= self.config.threshold)).mean()
+        return (loss * (best >= self.config.threshold) * (best > 0)).mean()
