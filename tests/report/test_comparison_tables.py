@@ -127,6 +127,26 @@ def test_every_state_of_a_growing_grid_has_a_table(grid: tuple[list[Cell], Path]
     assert before == {name: (out / name).read_bytes() for name in names}
 
 
+def test_a_difference_is_over_the_seeds_that_both_have_and_says_so(tmp_path: Path) -> None:
+    arms = {"a": {"seeds": [0, 1]}, "b": {"data.size": 64, "seeds": [1, 2]}, "c": {"data.size": 96, "seeds": [3]}}
+    cells = expand(comparison(arms, seeds=[0], targets=[None]))
+    tables = {(cell.arm, cell.seed): cases_of(cell, 0.1 if cell.arm == "b" else 0.0) for cell in cells}
+    for cell in cells:
+        finish(cell, tmp_path, tables[cell.arm, cell.seed])
+    found = rows(read_scored(cells, tmp_path, "test"), "a")
+    b, c = (one(found, arm, cells[0].labelled) for arm in "bc")
+    assert (b.seeds, b.paired_seeds) == ((1, 2), (1,))
+    assert b.dice == pytest.approx(np.mean([tables["b", s]["dice"].mean() for s in (1, 2)]))
+    assert b.difference == pytest.approx(tables["b", 1]["dice"].mean() - tables["a", 1]["dice"].mean())
+    assert math.isnan(b.seeds_low)  # one seed says nothing of other seeds
+    assert c.paired_seeds == ()
+    assert math.isnan(c.difference)
+    write_tables("t", "a", cells, tmp_path, "test")
+    text = (tmp_path / "table.md").read_text()
+    assert ", seed 1 only)" in text
+    assert "c is not paired with a: no seed has both" in text
+
+
 def test_arms_on_other_cases_are_not_paired_and_the_table_says_so(tmp_path: Path) -> None:
     cells = expand(comparison({"a": {}, "b": {"data.size": 64}, "c": {"data.size": 96}}, targets=[None]))
     for cell in cells:
@@ -176,7 +196,9 @@ def test_the_mean_over_held_out_domains_counts_each_the_same(tmp_path: Path) -> 
 
     assert a.dice == pytest.approx((mean("a", "delta", 0, 1) + mean("a", "alpha", 0, 1)) / 2)
     assert b.dice == pytest.approx((mean("b", "delta", 0) + mean("b", "alpha", 0)) / 2)
-    assert b.difference == pytest.approx(b.dice - a.dice)
+    of_seed_0 = (mean("a", "delta", 0) + mean("a", "alpha", 0)) / 2  # the seed that both have: the same labelled images
+    assert b.paired_seeds == (0,)
+    assert b.difference == pytest.approx(b.dice - of_seed_0)
     assert b.difference_low < b.difference < b.difference_high
     assert b.p == b.p_holm
     assert (b.n, b.n_groups) == (N + N // 2, N // 2 + N // 4)

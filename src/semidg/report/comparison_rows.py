@@ -74,6 +74,8 @@ class Row:
     p: float = NAN
     p_holm: float = NAN
     detectable: float = NAN
+    paired_seeds: tuple[int, ...] = field(default=())
+    """The seeds that both this row and the baseline have: the difference is over these alone."""
     note: str | None = None
     """Why there is no difference, where there is a baseline."""
     targets: tuple[str, ...] = field(default=())
@@ -142,17 +144,28 @@ def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[R
             having = [run for run in of_arm if run.table(one_network) is not None]
             if having:
                 tables[arm, one_network] = having
-    against = _pooled(tables[baseline, False], False) if (baseline, False) in tables else None
+    against = tables.get((baseline, False), [])
     found = []
     for (arm, one_network), of_row in tables.items():
         table = _pooled(of_row, one_network)
         is_baseline = (arm, one_network) == (baseline, False)
-        note, paired = None, against is not None and not is_baseline
-        try:
-            result = _compared(table, against if paired else None)
-        except DataError as error:
-            note, result = f"{arm} is not paired with {baseline}: {error}", _compared(table, None)
-            paired = False
+        result, note = compare({"arm": table}, "arm").to_dict("records")[0], None
+        # seeds draw the labelled images: a mean over other seeds is one over other labels
+        common = [] if is_baseline else [s for s in _seeds(of_row) if s in _seeds(against)]
+        difference: Mapping[Any, Any] = {}
+        if common:
+            pair = (
+                _pooled([run for run in of if run.cell.seed in common], one_network and of is of_row)
+                for of in (of_row, against)
+            )
+            try:
+                difference = compare(dict(zip(("arm", "baseline"), pair, strict=True)), "baseline").to_dict("records")[
+                    0
+                ]
+            except DataError as error:
+                note = f"{arm} is not paired with {baseline}: {error}"
+        elif against and not is_baseline:
+            note = f"{arm} is not paired with {baseline}: no seed has both"
         row = Row(
             arm=arm,
             one_network=one_network,
@@ -160,7 +173,7 @@ def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[R
             mark=of_row[0].mark,
             target=of_row[0].cell.target,
             labelled=of_row[0].cell.labelled,
-            seeds=tuple(run.cell.seed for run in of_row),
+            seeds=_seeds(of_row),
             n=int(result["n"]),
             n_groups=int(result["n_groups"]),
             dice=float(result["mean"]),
@@ -172,17 +185,16 @@ def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[R
             is_baseline=is_baseline,
             note=note,
         )
-        if paired:
-            values = {key: float(result[key]) for key in _DIFFERENCE}
-            row = replace(row, detectable=float(result["detectable_difference"]), **values)  # type: ignore[arg-type]
+        if difference:
+            values = {key: float(difference[key]) for key in _DIFFERENCE}
+            values["detectable"] = float(difference["detectable_difference"])
+            row = replace(row, paired_seeds=tuple(common), **values)  # type: ignore[arg-type]
         found.append(row)
     return found
 
 
-def _compared(table: pd.DataFrame, against: pd.DataFrame | None) -> Mapping[Any, Any]:
-    if against is None:
-        return compare({"arm": table}, "arm").to_dict("records")[0]
-    return compare({"arm": table, "baseline": against}, "baseline").to_dict("records")[0]
+def _seeds(runs: Sequence[Scored]) -> tuple[int, ...]:
+    return tuple(run.cell.seed for run in runs)
 
 
 def _pooled(runs: Sequence[Scored], one_network: bool) -> pd.DataFrame:
@@ -213,11 +225,16 @@ def _mean_row(
         return [_pooled([runs[i] for runs in of.values()], False) for i in range(len(targets))]
 
     tables = by_target(seeds)
-    note = None
-    try:
-        result = mean_over_parts(tables, by_target(against) if against else None)
-    except DataError as error:
-        note, result = f"{arm}, mean over targets, is not paired: {error}", mean_over_parts(tables)
+    result, note, difference = mean_over_parts(tables), None, None
+    common = [seed for seed in seeds if against and seed in against]
+    if against and common:
+        try:
+            mine, theirs = (by_target({s: of[s] for s in common}) for of in (seeds, against))
+            difference = mean_over_parts(mine, theirs)
+        except DataError as error:
+            note = f"{arm}, mean over targets, is not paired: {error}"
+    elif against:
+        note = f"{arm}, mean over targets, is not paired: no seed has both"
     low, high = result["interval"] or (NAN, NAN)
     row = Row(
         arm=arm,
@@ -245,18 +262,19 @@ def _mean_row(
         note=note,
         targets=tuple(targets),
     )
-    if result["difference"] is None:
+    if difference is None:
         return row
-    difference_low, difference_high = result["difference_interval"] or (NAN, NAN)
-    seeds_low, seeds_high = result["interval_seeds"] or (NAN, NAN)
+    difference_low, difference_high = difference["difference_interval"] or (NAN, NAN)
+    seeds_low, seeds_high = difference["interval_seeds"] or (NAN, NAN)
     return replace(
         row,
-        difference=result["difference"],
+        paired_seeds=tuple(common),
+        difference=difference["difference"],
         difference_low=difference_low,
         difference_high=difference_high,
         seeds_low=seeds_low,
         seeds_high=seeds_high,
-        p=result["p"],
+        p=difference["p"],
     )
 
 

@@ -16,7 +16,7 @@ ABOUT = (
     'near-duplicates on values averaged over the seeds of a case; "with seeds" resamples the seeds too, where there '
     "are two or more. p is Wilcoxon's; p Holm is adjusted for all comparisons under one protocol and held-out domain. "
     '"detectable" is the difference that the comparison finds with 80 % power. Differences are to the baseline at the '
-    "same protocol, held-out domain and labelled fraction, on the same cases."
+    "same protocol, held-out domain and labelled fraction, on the same cases and over the seeds that both have."
 )
 
 _LATEX = {
@@ -69,6 +69,7 @@ def csv_table(rows: Sequence[Row], means: Sequence[Row]) -> str:
                 "dice_by_seed": " ".join(f"{value:.6f}" for value in row.by_seed),
                 **{name: row.means.get(name) for name in ("hd95", "nsd", "boundary_f1")},
                 "baseline": row.is_baseline,
+                "paired_seeds": " ".join(map(str, row.paired_seeds)),
                 **{key: getattr(row, key) for key in ("difference", "difference_low", "difference_high")},
                 **{key: getattr(row, key) for key in ("seeds_low", "seeds_high", "p", "p_holm", "detectable")},
             }
@@ -185,7 +186,14 @@ def _target(row: Row) -> str:
 
 
 def _difference(row: Row) -> str:
-    return "" if math.isnan(row.difference) else f"{_signed(row.difference)} ({_span(row, 'difference_', '+.1f')})"
+    if math.isnan(row.difference):
+        return ""
+    some = "" if row.paired_seeds == row.seeds else f", seed{_s(row)} {', '.join(map(str, row.paired_seeds))} only"
+    return f"{_signed(row.difference)} ({_span(row, 'difference_', '+.1f')}{some})"
+
+
+def _s(row: Row) -> str:
+    return "s" * (len(row.paired_seeds) > 1)
 
 
 def _latex_difference(row: Row) -> str:
