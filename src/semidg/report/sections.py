@@ -26,11 +26,21 @@ from semidg.report.runs import Method, Run
 
 _NO_TERM = frozenset({"step", "seconds", "lr"})
 _FIRST = ("loss", "supervised")
-_TERMS = {
+#: What each column of losses in metrics.csv is.
+TERMS = {
     "supervised": "Against the labels.",
     "cacps": "Each network against the pseudo labels of the other.",
     "view": "The two views of an image against each other.",
     "network": "The two networks against each other.",
+    "contrastive": "Features of pixels of one class together, of two classes apart.",
+    "consistency": "The strong view against what the moving average says of the plain image, in probabilities.",
+    "strong": "The strong view against what the moving averages say of the plain image.",
+    "feature": "The plain image with dropped-out features against the pseudo label.",
+    "copy_paste": "Images pasted together of labelled and unlabelled ones.",
+    "cross": "Each network against the pseudo labels of the other.",
+    "edge": "The edge head against the edges of the masks.",
+    "boundary": "The boundary loss against the labels; its weight rises.",
+    "hausdorff": "The Hausdorff loss against the labels.",
 }
 
 _FILES = (
@@ -66,8 +76,8 @@ def training(methods: Sequence[Method]) -> Section:
         ),
         (
             losses,
-            "The loss and the terms it is the sum of, weights included. A term that is off is 0; a "
-            "falling loss beside a falling validation Dice means the labels are learnt by heart.",
+            "The loss and the terms it is the sum of, weights included. In the warm-up only "
+            "the supervised ones are there; a falling loss beside a falling validation Dice means the labels are learnt by heart.",
             False,
         ),
     ):
@@ -78,7 +88,7 @@ def training(methods: Sequence[Method]) -> Section:
             if lines:
                 title = _title(name)
                 svg = charts.course(lines, f"{title} over the training steps", f"course-{name}", percent=percent)
-                figures.append(Figure(title, svg, _TERMS.get(name, "")))
+                figures.append(Figure(title, svg, TERMS.get(name, "")))
         if figures:
             section.blocks.append(Charts(tuple(figures), explain, small=True))
     return section
