@@ -76,8 +76,8 @@ def training(methods: Sequence[Method]) -> Section:
         ),
         (
             losses,
-            "The loss and the terms it is the sum of, weights included. In the warm-up only "
-            "the supervised ones are there; a falling loss beside a falling validation Dice means the labels are learnt by heart.",
+            "The loss and the terms it is the sum of, weights included. In the warm-up only the supervised ones are "
+            "there; a falling loss beside a falling validation Dice means the labels are learnt by heart.",
             False,
         ),
     ):
