@@ -24,7 +24,7 @@ import torch
 
 from semidg.config import ExperimentConfig, load_config, parse_config
 from semidg.data.phantom import write_phantom
-from semidg.experiment.device import set_threads
+from semidg.experiment.device import keep_freed_memory, set_threads
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.prepare import prepare
 from semidg.methods import make_method
@@ -49,6 +49,7 @@ def ratios(ours: Callable[[], None], bare: Callable[[], None], rounds: int) -> t
 def measure(config: ExperimentConfig, rounds: int, precision: str) -> dict[str, Any]:
     """The ratios of one method."""
     set_threads(config.trainer)
+    keep_freed_memory()
     method = make_method(config).to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(method.parameter_groups(), lr=1e-4, fused=True)
     bare_method = make_method(config).to(memory_format=torch.channels_last).train()

@@ -1,14 +1,11 @@
-"""Networks: shapes, initialisation, weights, and the convolution on phases."""
+"""Networks: shapes, initialisation, weights."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
@@ -18,7 +15,6 @@ from semidg.networks import weights
 from semidg.networks.ema import make_teacher, update_teacher
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_network, make_pair
-from semidg.networks.phase import PhaseConv2d, use_phases
 
 SMALL = NetworkConfig(encoder="tu-mobilenetv3_small_050", weights="none", atrous_rates=(1, 2, 3))
 LITE = NetworkConfig(weights="package")
@@ -132,36 +128,6 @@ def test_hub_weights_off_line_say_which_three_ways_there_are(monkeypatch: pytest
     monkeypatch.setattr(smp, "DeepLabV3Plus", refuse)
     with pytest.raises(ConfigError, match=r"three ways.*hub.*FILE.*none"):
         make_network(NetworkConfig(encoder="resnet18", weights="hub"), 3, 0)
-
-
-@given(
-    st.integers(1, 3), st.sampled_from([(8, 8), (8, 12), (9, 8), (4, 4)]), st.sampled_from([3, 5]),
-    st.integers(2, 9), st.booleans(),
-)  # fmt: skip
-@settings(max_examples=60, deadline=None)
-def test_convolution_on_phases_equals_the_plain_one(
-    batch: int, size: tuple[int, int], kernel: int, dilation: int, channels_last: bool
-) -> None:
-    torch.manual_seed(0)
-    plain = nn.Conv2d(6, 6, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=6, bias=False)
-    fast = nn.Sequential(copy.deepcopy(plain))
-    use_phases(fast)
-    assert type(fast[0]) is PhaseConv2d
-    x = torch.randn(batch, 6, *size)
-    x = (x.contiguous(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
-    gradient = torch.randn(batch, 6, *size)
-    results = []
-    for conv in (plain, fast[0]):
-        y = conv(x)
-        results.append((y, *torch.autograd.grad(y, (x, conv.weight), gradient)))
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_only_dilated_depthwise_convolutions_are_changed() -> None:
-    plain = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Conv2d(4, 4, 3, padding=2, dilation=2))
-    use_phases(plain)
-    assert all(type(conv) is nn.Conv2d for conv in plain)
 
 
 def test_teacher_is_the_moving_average_of_weights_and_statistics() -> None:

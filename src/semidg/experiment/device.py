@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 from pathlib import Path
@@ -28,6 +30,16 @@ def set_threads(config: TrainerConfig) -> None:
     """Threads of PyTorch on the CPU: those configured, OMP_NUM_THREADS, or the usable cores, less the loaders."""
     count = config.threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
     torch.set_num_threads(count or max(1, usable_cores() - config.workers))
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep memory that tensors have freed, for those of the next step. By default glibc returns large
+    blocks to the system at once, and every step pays for tens of thousands of page faults. Nothing elsewhere."""
+    mmap_max, trim_threshold = -4, -1  # names of <malloc.h>
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def choose_device(accelerator: str) -> torch.device:

@@ -27,7 +27,7 @@ from semidg.errors import ConfigError, RunError, SplitError
 from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint
 from semidg.experiment.calibrate import write_model
-from semidg.experiment.device import choose_device, choose_precision, set_threads
+from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
 from semidg.experiment.evaluate import evaluate_part, evaluate_run
 from semidg.experiment.keeper import Keeper, Listener
 from semidg.experiment.loaders import training_loader
@@ -71,6 +71,8 @@ def train(
     check_loggers(config.trainer.loggers)
     set_threads(config.trainer)
     device = choose_device(config.trainer.accelerator)
+    if device.type == "cpu":
+        keep_freed_memory()
     precision = choose_precision(config.trainer.precision, device)
     existed = run.is_dir()
     state = _open_run(config, run, resume)

@@ -1,0 +1,122 @@
+"""The fast convolutions give the numbers and gradients of those they stand for."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from semidg.networks.convolution import (
+    DilatedDepthwiseConv2d,
+    PointwiseConv2d,
+    StridedSameConv2d,
+    use_fast_convolutions,
+)
+
+
+def agree(plain: nn.Module, fast: nn.Module, x: Tensor, rtol: float = 1e-4, atol: float = 1e-4) -> None:
+    results = []
+    for conv in (plain, fast):
+        y = conv(x)
+        gradient = torch.linspace(-1, 1, y.numel()).reshape(y.shape).to(y.dtype)
+        results.append((y, *torch.autograd.grad(y, (x, *conv.parameters()), gradient)))
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+def made_fast(plain: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    fast = nn.Sequential(copy.deepcopy(plain))
+    use_fast_convolutions(fast)
+    assert type(fast[0]) is kind
+    return fast[0]
+
+
+def images(batch: int, channels: int, size: tuple[int, int], channels_last: bool) -> Tensor:
+    x = torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(0))
+    return (x.contiguous(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
+
+
+@given(
+    st.integers(1, 3), st.sampled_from([(8, 8), (8, 12), (9, 7), (4, 4)]), st.sampled_from([3, 5]),
+    st.integers(2, 9), st.booleans(), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_dilated_depthwise(
+    batch: int, size: tuple[int, int], kernel: int, dilation: int, bias: bool, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=6, bias=bias)
+    agree(plain, made_fast(plain, DilatedDepthwiseConv2d), images(batch, 6, size, channels_last))
+
+
+@given(
+    st.integers(1, 3), st.sampled_from([(8, 8), (5, 12), (1, 1)]), st.sampled_from([2, 9]), st.booleans(), st.booleans()
+)
+@settings(max_examples=40, deadline=None)
+def test_pointwise(batch: int, size: tuple[int, int], outputs: int, bias: bool, channels_last: bool) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, outputs, 1, bias=bias)
+    agree(plain, made_fast(plain, PointwiseConv2d), images(batch, 6, size, channels_last))
+
+
+@given(
+    st.integers(1, 3), st.sampled_from([(8, 8), (6, 12), (9, 8), (7, 7), (2, 2)]), st.sampled_from([3, 5, 7]),
+    st.sampled_from([1, 6]), st.booleans(), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_strided_with_same_padding(
+    batch: int, size: tuple[int, int], kernel: int, groups: int, bias: bool, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    plain = Conv2dSame(6, 6, kernel, stride=2, groups=groups, bias=bias)
+    agree(plain, made_fast(plain, StridedSameConv2d), images(batch, 6, size, channels_last))
+
+
+def test_in_bf16_the_results_have_its_type_and_its_accuracy() -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6, bias=False)
+    fast = made_fast(plain, DilatedDepthwiseConv2d)
+    x = images(2, 6, (8, 8), True)
+    results = []
+    for conv in (plain, fast):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = conv(x)
+        assert y.dtype == torch.bfloat16
+        results.append((y.float(), *torch.autograd.grad(y.float().square().mean(), (x, conv.weight))))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.03, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),  # not dilated
+        nn.Conv2d(4, 4, 3, padding=2, dilation=2),  # not depthwise
+        nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4),  # two outputs a channel
+        nn.Conv2d(4, 4, 3, padding=1, dilation=2, groups=4),  # changes the size
+        nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4, padding_mode="reflect"),
+        nn.Conv2d(4, 8, 1, stride=2),
+        nn.Conv2d(4, 8, 1, groups=2),
+        nn.Conv2d(4, 8, (1, 3)),
+        Conv2dSame(4, 8, 3, stride=1),
+        Conv2dSame(4, 8, 4, stride=2),
+    ],
+)
+def test_others_stay_as_they_are(conv: nn.Conv2d) -> None:
+    kind = type(conv)
+    use_fast_convolutions(conv)
+    assert type(conv) is kind
+
+
+def test_second_derivatives_are_refused_and_not_wrong() -> None:
+    fast = made_fast(nn.Conv2d(2, 2, 3, padding=2, dilation=2, groups=2), DilatedDepthwiseConv2d)
+    x = images(1, 2, (6, 6), True)
+    (slope,) = torch.autograd.grad(fast(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
