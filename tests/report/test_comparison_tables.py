@@ -244,7 +244,7 @@ def test_the_validation_part_has_files_of_its_own(grid: tuple[list[Cell], Path])
     assert "validation part" in (out / "table-validation.md").read_text().splitlines()[0]
     assert {path.name for path in out.glob("*validation*")} == {
         "table-validation.md", "table-validation.csv", "table-validation.tex", "cases-validation.csv.gz",
-        "dice-by-labelled-validation.svg", "index-validation.html",
+        "runs-validation.json.gz",         "dice-by-labelled-validation.svg", "index-validation.html",
     }  # fmt: skip
     assert not (out / "table.md").exists()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from semidg.experiment.comparison_file import Comparison
     from semidg.experiment.executors import Executor
     from semidg.experiment.grid import Cell
+    from semidg.experiment.known import Known
 
 DESCRIPTION = """Train every arm at every labelled fraction, seed and held-out domain, and write the tables.
 
@@ -41,7 +42,8 @@ after adding arms or seeds to the file.
 The same without a file: semidg compare busi-lite --methods supervised epl --seeds 0 1 2 --out comparison
 
 Any dotted key of the configuration is an option for all runs, such as --data.root FOLDER or --trainer.max-steps 1000.
---part validation chooses settings: it scores and tables the validation part only, and the test part stays unseen."""
+--part validation chooses settings: it scores and tables the validation part only, and the test part stays unseen.
+--known FOLDER takes over the scores of runs made on another machine, or published beside a table."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class CompareOptions:
     """With ray: the cluster; default: RAY_ADDRESS, or else this machine alone."""
     part: Literal["test", "validation"] = "test"
     """Part that is scored and shown."""
+    known: tuple[Path, ...] = ()
+    """Folders with runs.json.gz and cases.csv.gz of comparisons made elsewhere: the scores of runs with the same
+    configuration are taken over from there, and these runs are not made again."""
     dry_run: bool = False
     """Show the runs, what is done, and how long the rest will take; write nothing."""
 
@@ -91,6 +96,7 @@ def compare(arguments: Sequence[str]) -> int:
     from semidg.experiment.comparison_file import dump_comparison
     from semidg.experiment.executors import locked
     from semidg.experiment.grid import expand
+    from semidg.experiment.known import read_known, take_over
     from semidg.files import write_text
 
     comparison = comparison_of(options, overrides)
@@ -98,11 +104,15 @@ def compare(arguments: Sequence[str]) -> int:
     if rootless := next((cell for cell in cells if cell.config.data.root is None), None):
         raise ConfigError(f"{rootless.name}: data.root is not set; say where the data set is: --data.root FOLDER")
     refuse_without_part(cells, options.part)
+    known = read_known(options.known, options.part)
     if options.dry_run:
-        return _show(cells, options)
+        return _show(cells, options, known)
     with locked(options.out) as lock:
         refuse_other_configurations(cells, options.out)
         write_text(options.out / "comparison.yaml", dump_comparison(comparison))
+        if known:
+            taken = take_over(known, cells, options.out, options.part)
+            print(f"{len(taken)} of the {len(known)} known runs are of this comparison and were taken over")
         return _make(comparison, cells, options, lock)
 
 
@@ -191,19 +201,26 @@ def _value(key: str, text: str) -> Any:
         return text
 
 
-def _show(cells: Sequence[Cell], options: CompareOptions) -> int:
+def _show(cells: Sequence[Cell], options: CompareOptions, known: Mapping[str, Known]) -> int:
     from semidg.experiment.compare import refuse_other_configurations, seconds_left, status
+    from semidg.experiment.known import identity
 
     assert options.out is not None
     refuse_other_configurations(cells, options.out)
-    counts = {"done": 0, "half-done": 0, "left": 0}
+    counts: dict[str, int] = {"done": 0, "half-done": 0, "left": 0}
+    rest = []
     for cell in cells:
         now = status(cell, options.out, options.part)
+        if now.state == "left" and identity(cell.config) in known:
+            counts["known"] = counts.get("known", 0) + 1
+            print(f"known      {cell.name}")
+            continue
+        rest.append(cell)
         counts[now.state] += 1
         steps = cell.config.trainer.max_steps
         far = "trained, to be scored" if now.step >= steps else f"step {now.step} of {steps}"
         print(f"{now.state:<9}  {cell.name}" + (f" ({far})" if now.state == "half-done" else ""))
-    left = seconds_left(cells, options.out, options.part, options.jobs or 1)
+    left = seconds_left(rest, options.out, options.part, options.jobs or 1)
     print(f"{len(cells)} runs: {', '.join(f'{n} {state}' for state, n in counts.items())}; {duration(left)}")
     return 0
 

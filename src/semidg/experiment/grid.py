@@ -85,7 +85,7 @@ def folder_name(arm: str, labelled: float, target: str | None, seed: int) -> str
 
 def differing_keys(one: ExperimentConfig, other: ExperimentConfig) -> list[str]:
     """Dotted keys in which two configurations differ."""
-    a, b = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    a, b = (flat(config.model_dump(mode="json")) for config in (one, other))
     return [key for key in dict.fromkeys([*a, *b]) if a.get(key, ...) != b.get(key, ...)]
 
 
@@ -149,8 +149,9 @@ def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     values[path[-1]] = value
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

@@ -11,6 +11,7 @@ import pandas as pd
 
 from semidg.experiment.compare import Part
 from semidg.experiment.grid import Cell
+from semidg.experiment.known import write_runs
 from semidg.files import write_bytes, write_text
 from semidg.report.comparison_figure import dice_figure
 from semidg.report.comparison_rows import Scored, mean_rows, read_scored, rows
@@ -23,9 +24,9 @@ _FIRST = ("arm", "predictor", "labelled", "protocol", "target", "seed", "commit"
 def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, part: Part) -> str:
     """Write the files of a part from the runs that are scored on it; returns the table for a terminal.
 
-    table.md, table.csv, table.tex, cases.csv.gz, dice-by-labelled.svg and index.html, for the validation part with
-    ``-validation`` in their names. The same runs give the same bytes. Where no run is scored on the part nothing is
-    written.
+    table.md, table.csv, table.tex, cases.csv.gz, runs.json.gz, dice-by-labelled.svg and index.html, for the validation
+    part with ``-validation`` in their names. The same runs give the same bytes. Where no run is scored on the part
+    nothing is written.
     """
     runs = read_scored(cells, out, part)
     if not runs:
@@ -38,6 +39,7 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
     write_text(out / f"table{ending}.csv", csv_table(table, means))
     write_text(out / f"table{ending}.tex", latex(table, means, baseline, f"{title}, {part} part"))
     write_cases(runs, out / f"cases{ending}.csv.gz")
+    write_runs(cells, out, part)
     figure = out / f"dice-by-labelled{ending}.svg"
     write_bytes(figure, dice_figure(table, means))
     tables = [(f"Scores of the {part} part", frame(table, baseline))]

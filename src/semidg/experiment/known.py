@@ -1,0 +1,160 @@
+"""Scores of runs made elsewhere: a comparison takes over those of a configuration of its own, and makes the others.
+
+``runs.json.gz`` says what each run of a comparison was, ``cases.csv.gz`` what it scored; together they are the results
+of a comparison without its networks, small enough to publish beside a table.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from semidg.config import ExperimentConfig, dump_config, parse_config
+from semidg.errors import ConfigError, RunError
+from semidg.experiment.compare import Part, read_json, run_folder, scores_folder, status
+from semidg.experiment.grid import Cell, flat
+from semidg.experiment.run import RUN_FORMAT
+from semidg.files import write_bytes, write_text
+
+#: Keys that say where a run was made and how it was watched, and nothing of what it is.
+ELSEWHERE = (
+    *("name", "data.root", "data.cache", "trainer.threads", "trainer.workers"),
+    *("trainer.loggers", "trainer.log_every", "trainer.checkpoint_every"),
+)
+#: What tells a row of ``cases.csv.gz`` to its run.
+RUN_COLUMNS = ("arm", "labelled", "target", "seed")
+
+_MADE = ("commit", "threads", "device")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run made elsewhere; ``cases`` holds the table of each predictor: mean, network_0, ..."""
+
+    entry: Mapping[str, Any]
+    checkpoint: str
+    cases: Mapping[str, pd.DataFrame]
+    source: Path
+
+
+def ending(part: Part) -> str:
+    """What stands in the names of the files of a part."""
+    return "" if part == "test" else f"-{part}"
+
+
+def identity(config: ExperimentConfig) -> str:
+    """Equal for configurations of the same run, wherever it was made."""
+    values = flat(config.model_dump(mode="json"))
+    return json.dumps({key: values[key] for key in sorted(values) if key not in ELSEWHERE})
+
+
+def write_runs(cells: Sequence[Cell], out: Path, part: Part) -> None:
+    """OUT/runs.json.gz: configuration, protocol, checkpoint, time and environment of every done run."""
+    entries = []
+    for cell in cells:
+        if status(cell, out, part).state != "done":
+            continue
+        run = run_folder(out, cell)
+        summary, made = read_json(scores_folder(run, part) / "summary.json"), read_json(run / "environment.json")
+        config = cell.config.model_dump(mode="json")
+        config["data"] |= {"root": None, "cache": None}  # of the machine, no part of the result
+        entries.append(
+            {name: getattr(cell, name) for name in RUN_COLUMNS}
+            | {name: summary.get(name) for name in ("protocol", "mark", "checkpoint", "training_seconds")}
+            | {name: made.get(name) for name in _MADE}
+            | {"config": config}
+        )
+    text = "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n"
+    write_bytes(out / f"runs{ending(part)}.json.gz", gzip.compress(text.encode(), mtime=0))
+
+
+def read_known(folders: Sequence[Path], part: Part) -> dict[str, Known]:
+    """Identity -> run, of the files of each folder; of equal runs the first counts.
+
+    Raises RunError, which names the file, where one is missing, damaged or does not fit the other.
+    """
+    found: dict[str, Known] = {}
+    for folder in folders:
+        listed, table = folder / f"runs{ending(part)}.json.gz", folder / f"cases{ending(part)}.csv.gz"
+        cases = _cases(table)
+        for entry in _entries(listed):
+            try:
+                config = parse_config(entry["config"], f"{listed}: {entry['arm']}")
+                scored = cases[entry["arm"], float(entry["labelled"]), entry["target"] or "", int(entry["seed"])]
+                checkpoint = {"best": "best", "last": "last"}[entry["checkpoint"]]
+            except ConfigError as error:
+                raise RunError(f"{error}; made by another version of semidg?") from error
+            except (KeyError, TypeError, ValueError) as error:
+                raise RunError(f"{listed}: damaged, or does not belong to {table} ({error!r})") from error
+            found.setdefault(identity(config), Known(entry, checkpoint, scored, folder))
+    return found
+
+
+def take_over(known: Mapping[str, Known], cells: Sequence[Cell], out: Path, part: Part) -> list[Cell]:
+    """Write the scores of known runs as done run folders of the grid, without networks, where nothing is yet.
+
+    Returns the cells taken over. ``environment.json`` of such a folder names where the run comes from.
+    """
+    taken = []
+    for cell in cells:
+        run = known.get(identity(cell.config))
+        folder = run_folder(out, cell)
+        if run is None or (folder.is_dir() and any(folder.iterdir())):
+            continue
+        scores = scores_folder(folder, part)
+        for predictor, table in run.cases.items():
+            path = "cases.csv" if predictor == "mean" else f"evaluation/{run.checkpoint}-{predictor}.csv"
+            write_text(scores / path, table.to_csv(index=False, lineterminator="\n"))
+        summary = {name: run.entry.get(name) for name in ("protocol", "mark", "checkpoint", "training_seconds")}
+        summary["checkpoints"] = {"last": {"step": cell.config.trainer.max_steps}}
+        made = {name: run.entry.get(name) for name in _MADE} | {"taken_over_from": str(run.source)}
+        write_text(folder / "environment.json", json.dumps(made, indent=2) + "\n")
+        write_text(folder / "config.yaml", dump_config(cell.config))
+        write_text(scores / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(folder / "run.json", json.dumps({"format": RUN_FORMAT}) + "\n")  # last: until then it is no run
+        taken.append(cell)
+    return taken
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        values = json.loads(_text(path, "runs"))
+    except ValueError as error:
+        raise RunError(f"{path}: is no JSON ({error})") from error
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise RunError(f"{path}: is no list of runs")
+    return values
+
+
+def _cases(path: Path) -> dict[tuple[Any, ...], dict[str, pd.DataFrame]]:
+    try:
+        table = pd.read_csv(io.StringIO(_text(path, "cases")), keep_default_na=False)
+        own = [*RUN_COLUMNS, "predictor", "protocol", "commit"]
+        table = table[table["predictor"].str.fullmatch(r"mean|network_\d{1,3}")]  # it becomes a file's name
+        found: dict[tuple[Any, ...], dict[str, pd.DataFrame]] = {}
+        for key, rows in table.groupby([*RUN_COLUMNS, "predictor"], sort=False):
+            arm, labelled, target, seed, predictor = cast(tuple[Any, ...], key)
+            run = (str(arm), float(labelled), str(target), int(seed))
+            blank = [name for name in rows if (rows[name].astype(str) == "").all()]  # columns of other runs
+            found.setdefault(run, {})[str(predictor)] = rows.drop(columns={*own, *blank})
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{path}: is no table of cases as semidg compare writes it ({error})") from error
+    return found
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return gzip.decompress(path.read_bytes()).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error}); --known takes a folder with the {what} of a comparison: "
+            "runs.json.gz and cases.csv.gz"
+        ) from error

@@ -1,0 +1,133 @@
+"""Scores of runs made elsewhere: taken over by configuration, refused with the file's name where damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comparison_support import comparison, finish, make_cases
+from semidg.errors import RunError
+from semidg.experiment.compare import Part, run_folder, status
+from semidg.experiment.grid import Cell, expand
+from semidg.experiment.known import identity, read_known, take_over
+from semidg.report.comparison_files import write_tables
+from semidg.report.comparison_rows import read_scored
+
+ARMS = {"supervised": {}, "dual_level": {}}
+
+
+def made(out: Path, part: Part = "test", **grid: Any) -> list[Cell]:
+    """A comparison with every run done, and its files."""
+    cells = expand(comparison(ARMS, **({"seeds": [0, 1]} | grid)))
+    for i, cell in enumerate(cells):
+        cases = make_cases([0.5 + 0.01 * i, 0.75])
+        finish(cell, out, cases, [cases, cases.assign(dice=0.25)], part=part, environment={"commit": f"c{i}"})
+    write_tables("made", "supervised", cells, out, part)
+    return cells
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_taken_over_runs_are_done_and_make_the_same_table(tmp_path: Path, part: Part) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    cells = made(there, part)
+    taken = take_over(read_known([there], part), cells, here, part)
+    assert taken == cells
+    assert all(status(cell, here, part).state == "done" for cell in cells)
+    write_tables("made", "supervised", cells, here, part)
+    ending = "" if part == "test" else "-validation"
+    for name in (f"table{ending}.csv", f"cases{ending}.csv.gz", f"runs{ending}.json.gz"):
+        assert (here / name).read_bytes() == (there / name).read_bytes(), name
+    environment = json.loads((run_folder(here, cells[1]) / "environment.json").read_text())
+    assert environment["commit"] == "c1"
+    assert environment["taken_over_from"] == str(there)
+    assert take_over(read_known([there], part), cells, here, part) == []  # they are there already
+
+
+def test_a_run_is_known_by_its_configuration_and_not_by_its_name(tmp_path: Path) -> None:
+    made(tmp_path / "there")
+    grid = {"seeds": [0, 1, 2], "overrides": {"data.root": "elsewhere", "trainer.threads": 3, "data.cache": "c"}}
+    cells = expand(comparison({"other name": {"method.name": "dual_level"}}, **grid))
+    taken = take_over(read_known([tmp_path / "there"], "test"), cells, tmp_path / "here", "test")
+    assert [(cell.arm, cell.seed) for cell in taken] == [("other name", 0), ("other name", 1)]
+    scored = read_scored(cells, tmp_path / "here", "test")
+    assert [run.cases["mean"]["dice"].tolist() for run in scored] == [[0.51, 0.75], [0.53, 0.75]]
+    for other in ({"trainer.max_steps": 7}, {"method.threshold": 0.5}, {"data.split.seed": 1}, {"labelled": [0.5]}):
+        changed = expand(comparison({"dual_level": other}, seeds=[0]))
+        assert take_over(read_known([tmp_path / "there"], "test"), changed, tmp_path / "x", "test") == []
+
+
+def test_begun_runs_are_left_alone(tmp_path: Path) -> None:
+    cells = made(tmp_path / "there")
+    begun = run_folder(tmp_path / "here", cells[0])
+    begun.mkdir(parents=True)
+    (begun / "config.yaml").write_text("mine")
+    assert take_over(read_known([tmp_path / "there"], "test"), cells, tmp_path / "here", "test") == cells[1:]
+    assert [path.name for path in begun.iterdir()] == ["config.yaml"]
+
+
+def test_nothing_of_the_machine_is_published(tmp_path: Path) -> None:
+    cells = made(tmp_path, overrides={"data.root": "/secret/place", "data.cache": "/secret/cache"})
+    text = gzip.decompress((tmp_path / "runs.json.gz").read_bytes()).decode()
+    assert "secret" not in text
+    assert len(json.loads(text)) == len(cells)
+    assert set(read_known([tmp_path], "test")) == {identity(cell.config) for cell in cells}
+
+
+def damage(folder: Path, change: str) -> None:
+    runs, cases = folder / "runs.json.gz", folder / "cases.csv.gz"
+    entries = json.loads(gzip.decompress(runs.read_bytes()))
+    table = gzip.decompress(cases.read_bytes()).decode()
+    if change == "missing":
+        cases.unlink()
+    elif change == "truncated":
+        runs.write_bytes(runs.read_bytes()[:-20])
+    elif change == "no gzip":
+        runs.write_text("[]")
+    elif change == "no list":
+        runs.write_bytes(gzip.compress(b"{}"))
+    elif change == "no table":
+        cases.write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    elif change == "other cases":
+        cases.write_bytes(gzip.compress(table.replace("dual_level", "other").encode()))
+    elif change == "path":
+        cases.write_bytes(gzip.compress(table.replace("mean", "../../mean").encode()))
+    else:
+        entries[0][change] = "../last"
+        runs.write_bytes(gzip.compress(json.dumps(entries).encode()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["missing", "truncated", "no gzip", "no list", "no table", "other cases", "checkpoint", "config", "labelled"],
+)
+def test_damaged_files_are_refused_by_name(tmp_path: Path, change: str) -> None:
+    made(tmp_path)
+    damage(tmp_path, change)
+    with pytest.raises(RunError, match=r"(runs\.json|cases\.csv)\.gz"):
+        read_known([tmp_path], "test")
+
+
+def test_no_name_in_the_files_becomes_a_path(tmp_path: Path) -> None:
+    cells = made(tmp_path / "there")
+    damage(tmp_path / "there", "path")
+    take_over(read_known([tmp_path / "there"], "test"), cells, tmp_path / "here", "test")
+    allowed = {run_folder(tmp_path / "here", cell) for cell in cells}
+    for path in (tmp_path / "here").rglob("*"):
+        assert any(path in folder.parents or folder in path.parents or path == folder for folder in allowed), path
+    assert not (tmp_path / "here" / "mean.csv").exists()
+
+
+def test_columns_that_only_other_runs_have_do_not_appear(tmp_path: Path) -> None:
+    cells = expand(comparison({"supervised": {}}, seeds=[0, 1]))
+    finish(cells[0], tmp_path, make_cases([0.123456, 1.0]))
+    finish(cells[1], tmp_path, make_cases([0.5, 1.0]).assign(hd95_mm=2.0))
+    write_tables("made", "supervised", cells, tmp_path, "test")
+    without, with_mm = (known.cases["mean"] for known in read_known([tmp_path], "test").values())
+    assert "hd95_mm" not in without
+    assert [float(value) for value in with_mm["hd95_mm"]] == [2.0, 2.0]
+    assert without["dice"].tolist() == [0.1235, 1.0]
+    assert without["id"].tolist() == ["delta 000", "delta 001"]
