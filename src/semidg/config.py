@@ -35,6 +35,11 @@ class SplitConfig(Model):
     """Part of the images of the source domains kept for the test; ignored where ``target`` is set."""
     target: str | None = None
     """A whole domain held out as test part: never seen in training, labelled or not."""
+    reserve: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the images of ``target`` that is not scored either, so that an oracle can be trained on it."""
+    oracle: bool = False
+    """True: train on the reserved images of ``target`` in place of the other domains, and score the rest of it: what
+    labels of the target itself would give. An upper bound to stand beside leave-one-domain-out, no method."""
     seed: int = 0
     """Seed of the division into training, validation and test part (not of the labelled draw)."""
     similarity: Fraction = 0.95
@@ -186,6 +191,10 @@ class ExperimentConfig(Model):
             raise ValueError("data.split.validation + data.split.test must stay below 1")
         if split.protocol == "published" and split.target is not None:
             raise ValueError("data.split.protocol published divides at random; leave data.split.target out")
+        if split.target is None and (split.reserve or split.oracle):
+            raise ValueError("data.split.reserve and data.split.oracle divide a held-out domain; set data.split.target")
+        if split.oracle and not split.reserve:
+            raise ValueError("data.split.oracle trains on reserved images; set data.split.reserve, to 0.5 say")
         if split.protocol == "published" and self.network.classes != 2:
             raise ValueError("data.split.protocol published knows two classes; choose grouped or random for more")
         return self

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import SplitConfig
+from semidg.config import SplitConfig, parse_config
 from semidg.data.draw import nearest_sum
 from semidg.data.index import Index, build_index
 from semidg.data.splits import PARTS, Split, make_split, read_split, write_split
-from semidg.errors import SplitError
+from semidg.errors import ConfigError, SplitError
+from semidg.evaluation.protocols import protocol_of
 from semidg.types import Record
 
 from .support import make_folders, record
@@ -192,6 +193,42 @@ def test_twins_of_the_target_leave_training_and_validation(protocol: str) -> Non
     assert len(split.labelled) + len(split.unlabelled) + len(split.validation) == 17
 
 
+def test_an_oracle_trains_on_the_reserved_images_of_the_target_and_is_scored_on_the_same_test_part() -> None:
+    records = [
+        *_regular(),
+        record("bt", "b", group="aa"),
+        record("at", "a", group="aa"),
+        record("au", "a", labelled=False),
+    ]
+    held_out = make_split(records, SplitConfig(target="a", reserve=0.5), 0.25, 0)
+    oracle = make_split(records, SplitConfig(target="a", reserve=0.5, oracle=True), 1.0, 3)
+    assert oracle.test == held_out.test
+    reserved = set(held_out.meta["left_out"]["target domain, reserved"])
+    assert {r.id for r in (*oracle.labelled, *oracle.validation)} == reserved
+    assert len(reserved) == pytest.approx(len(held_out.test), abs=2)
+    assert reserved | {r.id for r in held_out.test} == {r.id for r in records if r.domain == "a" and r.labelled}
+    assert oracle.validation
+    assert not oracle.unlabelled
+    sides = [{r.group for r in side} for side in (oracle.labelled, oracle.validation, oracle.test)]
+    assert not any(a & b for a, b in itertools.combinations(sides, 2))
+    assert not {r.domain for r in (*held_out.labelled, *held_out.unlabelled, *held_out.validation)} & {"a"}
+    for split in (held_out, oracle):
+        everything = [*itertools.chain(*_ids(split).values()), *itertools.chain(*split.meta["left_out"].values())]
+        assert sorted(everything) == sorted(r.id for r in records)
+    assert oracle.meta["oracle"] is True
+    assert protocol_of(SplitConfig(target="a", reserve=0.5, oracle=True)).mark
+    assert protocol_of(SplitConfig(target="a", reserve=0.5)).name == "leave_one_domain_out"
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [({"oracle": True}, "set data.split.target"), ({"target": "a", "oracle": True}, "set data.split.reserve")],
+)
+def test_an_oracle_without_images_of_the_target_is_refused(split: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        parse_config({"data": {"split": split}}, "test")
+
+
 def test_an_unlabelled_twin_of_an_evaluation_image_is_in_no_part() -> None:
     records = [record(f"{i:02d}", group=f"g{i}") for i in range(20)]
     records += [record(f"u{i:02d}", group=f"g{i}", labelled=False) for i in range(20)]
@@ -211,6 +248,8 @@ def test_an_unlabelled_twin_of_an_evaluation_image_is_in_no_part() -> None:
         (_regular(), {"target": "c"}, 0.5, r"target = 'c': unknown domain; the data has a, b"),
         ([record("x")], {"target": "a"}, 0.5, "no image with a mask is left outside"),
         ([record("x"), record("y", "b", labelled=False)], {"target": "b"}, 0.5, "no image of that domain has a mask"),
+        (_regular(), {"target": "a", "reserve": 0.001}, 0.5, "reserve = 0.001: leaves 0 of the 80 images of a"),
+        (_regular(), {"target": "a", "reserve": 0.999}, 0.5, "reserve = 0.999: leaves 80 of the 80 images of a"),
         (_regular(), {}, 0.001, r"labelled = 0.001: leaves no group of the 112 .* 0\.0089 or more"),
         (_regular(), {}, 0.0, "must be above 0"),
         (_regular(), {}, 1.5, "at most 1"),

@@ -20,7 +20,7 @@ def test_each_split_has_its_protocol() -> None:
 
 def test_what_flatters_is_marked() -> None:
     marked = {name for name, protocol in PROTOCOLS.items() if protocol.mark}
-    assert marked == {"random", "published"}
+    assert marked == {"random", "published", "oracle"}
     chosen_on_test = {name for name, protocol in PROTOCOLS.items() if protocol.selection == "test"}
     assert chosen_on_test == {"published"}
 

@@ -21,8 +21,9 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
     Validation and test part hold images with a mask and depend on ``config`` alone. Of the training images with a
     mask, the part ``labelled`` (in (0, 1]) is drawn at random with ``seed``, whole groups, stratified by domain and
     class; all other training images are the unlabelled part. With ``config.target`` that domain is the test part, and
-    a group with a member in it is in no other part. An image without a mask that belongs to a group in an evaluation
-    part, or to the target, is in no part at all (``meta["left_out"]``).
+    a group with a member in it is in no other part; of it ``config.reserve`` is not in the test part either, which
+    with ``config.oracle`` takes the place of all other domains. An image without a mask that belongs to a group in an
+    evaluation part, or to the target, is in no part at all (``meta["left_out"]``).
     Raises SplitError if a part that was asked for would be empty, or a domain is unknown.
     """
     if not 0 < labelled <= 1:
@@ -41,7 +42,7 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
     if config.target is None:
         sources = list(records)
     else:
-        sources, test = _hold_out(records, config.target, left_out)
+        sources, test = _hold_out(records, config, config.target, left_out)
     groups = make_groups(sources, together=config.protocol == "grouped")
     sizes = stratum_sizes(groups)
     if config.target is None:
@@ -59,6 +60,7 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
     split.meta.update(
         protocol=config.protocol,
         target=config.target,
+        oracle=config.oracle,
         seed=config.seed,
         labelled_seed=seed,
         similarity=config.similarity,
@@ -72,9 +74,10 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
 
 
 def _hold_out(
-    records: Sequence[Record], target: str, left_out: dict[str, list[str]]
+    records: Sequence[Record], config: SplitConfig, target: str, left_out: dict[str, list[str]]
 ) -> tuple[list[Record], list[Record]]:
-    """(source records without twin in the target domain, target records with a mask)."""
+    """(source records without twin in the target domain, target records with a mask); reserved ones are the sources of
+    an oracle, and nothing otherwise."""
     domains = sorted({record.domain for record in records})
     if target not in domains:
         raise SplitError(f"data.split.target = {target!r}: unknown domain; the data has {', '.join(domains)}")
@@ -88,6 +91,23 @@ def _hold_out(
     test = [record for record in records if record.domain == target and record.labelled]
     if not test:
         raise SplitError(f"data.split.target = {target!r}: no image of that domain has a mask; name another domain")
+    if config.reserve:
+        groups = make_groups(test, together=config.protocol == "grouped")
+        wanted = {name: config.reserve * size for name, size in stratum_sizes(groups).items()}
+        chosen = draw_groups(groups, wanted, config.seed, "reserve")
+        reserved = {record.id for group in groups if group.name in chosen for record in group.records}
+        if not 0 < len(reserved) < len(test):
+            raise SplitError(
+                f"data.split.reserve = {config.reserve:g}: leaves {len(reserved)} of the {len(test)} images of "
+                f"{target} to train on, the others to score; both need some"
+            )
+        if config.oracle:
+            sources = [record for record in test if record.id in reserved]
+            others = [r.id for r in records if r.domain != target and r.group not in touched]
+            left_out.setdefault("other domain, of an oracle", []).extend(others)
+        else:
+            left_out.setdefault("target domain, reserved", []).extend(sorted(reserved))
+        test = [record for record in test if record.id not in reserved]
     if not any(record.labelled for record in sources):
         raise SplitError(
             f"data.split.target = {target!r}: no image with a mask is left outside of it to train on; "

@@ -54,6 +54,11 @@ PROTOCOLS: dict[str, Protocol] = {
             "not comparable with other protocols",
         ),
         Protocol("leave_one_domain_out", "a whole domain is the test part; training never saw it, labelled or not"),
+        Protocol(
+            "oracle",
+            "trained on labels of the held-out domain itself, scored on its other images",
+            mark="oracle: trained on the held-out domain itself; an upper bound",
+        ),
         Protocol("external", "another data set, all of its labelled images; nothing was chosen on it"),
     )
 }
@@ -61,6 +66,8 @@ PROTOCOLS: dict[str, Protocol] = {
 
 def protocol_of(split: SplitConfig) -> Protocol:
     """The protocol of a run's own test part."""
+    if split.oracle:
+        return PROTOCOLS["oracle"]
     if split.target is not None:
         return PROTOCOLS["leave_one_domain_out"]
     return PROTOCOLS[split.protocol]
