@@ -4,12 +4,14 @@
 
 Both sides run in one process, in alternation, on the same images; the ratio is the median of the rounds' ratios, with
 its quartiles. A second ratio adds the loader (cached images of a phantom) to the step. The bare side sees every image
-that the step sends through a student with a gradient: labelled, weak and strong ones.
+that the step sends through a student with a gradient: labelled, weak and strong ones. ``bare_over_plain`` is the bare
+side against the same with PyTorch's own convolutions.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import statistics
@@ -28,6 +30,8 @@ from semidg.experiment.device import keep_freed_memory, set_threads
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.prepare import prepare
 from semidg.methods import make_method
+from semidg.methods.base import Method
+from semidg.networks.convolution import DilatedDepthwiseConv2d, PointwiseConv2d, StridedSameConv2d
 from semidg.types import Batch, Progress
 
 
@@ -85,6 +89,15 @@ def measure(config: ExperimentConfig, rounds: int, precision: str) -> dict[str, 
         bare_method.zero_grad()
 
     step_ratio, seconds = ratios(step, bare, rounds)
+    plain = plain_convolutions(copy.deepcopy(bare_method))
+
+    def bare_plain() -> None:
+        with autocast():
+            total = torch.stack([network(images).logits.float().mean() for network in plain.networks]).sum()
+        total.backward()
+        plain.zero_grad()
+
+    fast_ratio, _ = ratios(bare, bare_plain, rounds)
     loading = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -97,12 +110,21 @@ def measure(config: ExperimentConfig, rounds: int, precision: str) -> dict[str, 
         "precision": precision,
         "rounds": rounds,
         "step_over_bare": summary(step_ratio),
+        "bare_over_plain": summary(fast_ratio),
         "loading_over_step": summary([b / a for a, b in zip(seconds, loading, strict=True)]),
         "seconds_a_step": summary(seconds),
         "peak_resident_mb": round(
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
         ),
     }
+
+
+def plain_convolutions(method: Method) -> Method:
+    """The method with the convolutions of PyTorch and timm in place of those of ``networks/convolution.py``."""
+    for module in method.modules():
+        if type(module) in (PointwiseConv2d, StridedSameConv2d, DilatedDepthwiseConv2d):
+            module.__class__ = type(module).__bases__[0]
+    return method
 
 
 def channels_last(batch: Batch) -> Batch:
