@@ -59,6 +59,9 @@ class DataConfig(Model):
     """Side in pixels of the square the networks see; masks are scored at the original size."""
     channels: Literal[1, 3] = 3
     """Channels the images are read with: 1 (grey) or 3 (RGB)."""
+    domains: Annotated[str, Field(pattern=r"^(layout|styles:[2-9]|styles:[1-9]\d)$")] = "layout"
+    """layout: as the folders say. styles:K: K acquisition styles derived from the looks of the images, named style-1
+    (the largest) to style-K, for data that do not name scanners: a stated proxy, no scanner."""
     include_normal: bool = False
     """BUSI: also use the normal class (no lesion)."""
     balance: Literal["none", "flip"] = "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -351,7 +352,8 @@ def test_demo_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], ref
         assert row["Dice %"] == pytest.approx(100 * cases["dice"].mean(), abs=1e-3)
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2
-    assert "http" not in page.split("<body")[1].split("environment")[0]
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # four letters of a picture may be anything
+    assert "http" not in text.split("<body")[1].split("environment")[0]
     assert "supervised" in (out / "report.html").read_text()
     with Image.open(out / "comparison.png") as figure:
         assert figure.width > 300

@@ -13,7 +13,7 @@ import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import SplitConfig
+from semidg.config import SplitConfig, parse_config
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class IndexOptions:
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
     """Values a mask may hold, background included."""
+    domains: str = "layout"
+    """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
+    picture: Path | None = None
+    """File for a picture of each domain: the images nearest to its mean, .png or .svg."""
     skip_bad: bool = False
     """Leave files with problems out, and say which, in place of an error."""
 
@@ -68,6 +72,7 @@ def index(arguments: Sequence[str]) -> int:
     options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
     from semidg.data.index import build_index, write_index
 
+    domains = parse_config({"data": {"domains": options.domains}}, "options").data.domains
     with Bars() as bars:
         found = build_index(
             options.root,
@@ -76,6 +81,7 @@ def index(arguments: Sequence[str]) -> int:
             options.similarity,
             options.skip_bad,
             classes=options.classes,
+            domains=domains,
             progress=lambda d, t: bars.report("indexing", d, t),
         )
     write_index(found, options.out)
@@ -88,6 +94,11 @@ def index(arguments: Sequence[str]) -> int:
         with_mask = sum(r.labelled for r in found.records if r.domain == domain)
         print(f"  {domain}: {count} images, {with_mask} with a mask")
     print(f"  near-duplicates: {sum(twins)} images in {len(twins)} groups")
+    if options.picture is not None:
+        from semidg.report.domains_figure import write_domains_figure
+
+        write_domains_figure(found, options.picture)
+        print(f"{options.picture}: images of each domain")
     return 0
 
 
@@ -121,12 +132,13 @@ class SplitOptions:
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
     """Values a mask may hold, background included."""
+    domains: str = "layout"
+    """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
 
 
 def split(arguments: Sequence[str]) -> int:
     """Write split lists."""
     options = parse("split", SplitOptions, arguments, "Divide a data set; the lists are text files image<TAB>mask.")
-    from semidg.config import parse_config
     from semidg.data.index import build_index
     from semidg.data.splits import make_split, write_split
 
@@ -138,8 +150,10 @@ def split(arguments: Sequence[str]) -> int:
         "seed": options.split_seed,
         "similarity": options.similarity,
     }
-    checked = parse_config({"labelled": options.labelled, "data": {"split": values}}, "options")
+    data = {"split": values, "domains": options.domains}
+    checked = parse_config({"labelled": options.labelled, "data": data}, "options")
     config: SplitConfig = checked.data.split
+    domains = checked.data.domains
     with Bars() as bars:
         found = build_index(
             options.root,
@@ -147,6 +161,7 @@ def split(arguments: Sequence[str]) -> int:
             options.include_normal,
             options.similarity,
             classes=options.classes,
+            domains=domains,
             progress=lambda d, t: bars.report("indexing", d, t),
         )
     made = make_split(found.records, config, options.labelled, options.seed)

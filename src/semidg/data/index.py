@@ -18,6 +18,7 @@ from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.images import read_image, read_mask
 from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
 from semidg.data.spacing import parse_spacing
+from semidg.data.styles import find_styles, style_features
 from semidg.errors import DataError
 from semidg.files import atomic_path
 from semidg.types import Record
@@ -45,9 +46,11 @@ class Index:
 
 
 class _Checked(NamedTuple):
-    """What the look at one record found: the thumbnail and the size of its image, and its problems (kind, line)."""
+    """What the look at one record found: the thumbnail, the style and the size of its image, and its problems (kind,
+    line)."""
 
     thumbnail: NDArray[np.uint8] | None
+    features: NDArray[np.float64] | None
     size: tuple[int, int]
     problems: list[tuple[str, str]]
 
@@ -60,13 +63,15 @@ def build_index(
     skip_bad: bool = False,
     *,
     classes: int = 2,
+    domains: str = "layout",
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index the data set at ``root``: every file is decoded and checked, near-duplicates get one group.
 
     layout: ``auto``, ``busi`` or ``folders``. similarity: normalised cross-correlation above which two images are
     near-duplicates. skip_bad: leave a record with a problem out and note it in ``Index.skipped``, in place of the
-    error. classes: how many values a mask may hold. progress: called with (images done, images in all).
+    error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
+    styles (``data/styles.py``) in place of the domains of the layout. progress: called with (images done, all).
     Raises DataError with one line for each problem of the data set, all at once.
     """
     located, found = locate(Path(root), layout)
@@ -78,20 +83,25 @@ def build_index(
 
     kept: list[Record] = []
     thumbnails: list[NDArray[np.uint8]] = []
+    features: list[NDArray[np.float64]] = []
     with ThreadPoolExecutor(cpu_threads()) as pool:
         checks = pool.map(lambda record: _check(located, record, classes), records)
         for done, (record, checked) in enumerate(zip(records, checks, strict=True), start=1):
             for kind, line in checked.problems:
                 problems.add(kind, line)
-            if checked.thumbnail is not None and not checked.problems:
+            if checked.thumbnail is not None and checked.features is not None and not checked.problems:
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
                 thumbnails.append(checked.thumbnail)
+                features.append(checked.features)
             if progress is not None:
                 progress(done, len(records))
     if problems and not (skip_bad and kept):
         raise DataError(problems.text())
     if not kept:
         raise DataError(f"{root}: no image found in the layout {found!r}; docs/reference/data-formats.md shows it")
+    if domains != "layout":
+        styles = find_styles(np.stack(features), int(domains.partition(":")[2]))
+        kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
     groups = near_duplicate_groups(np.stack(thumbnails), similarity)
     first: dict[int, str] = {}
     for record, group in zip(kept, groups.tolist(), strict=True):
@@ -196,10 +206,10 @@ def _record(row: dict[str, str], root: Path) -> Record:
 def _check(root: Path, record: Record, classes: int) -> _Checked:
     """Decode the image and each mask of a record and compare their sizes."""
     problems: list[tuple[str, str]] = []
-    small, size = None, (0, 0)
+    small, features, size = None, None, (0, 0)
     try:
         grey = read_image(root / record.image, channels=1)[..., 0]
-        small, size = thumbnail(grey), (grey.shape[1], grey.shape[0])
+        small, features, size = thumbnail(grey), style_features(grey), (grey.shape[1], grey.shape[0])
     except DataError as error:
         problems.append(("file that cannot be used", str(error)))
     for mask in record.masks:
@@ -216,7 +226,7 @@ def _check(root: Path, record: Record, classes: int) -> _Checked:
             read_mask([root / mask for mask in record.masks], classes)
         except DataError as error:
             problems.append(("file that cannot be used", str(error)))
-    return _Checked(small, size, problems)
+    return _Checked(small, features, size, problems)
 
 
 def _join(masks: Sequence[str]) -> str:

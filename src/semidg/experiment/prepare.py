@@ -45,6 +45,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             data.include_normal,
             data.split.similarity,
             classes=config.network.classes,
+            domains=data.domains,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
