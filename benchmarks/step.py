@@ -31,7 +31,7 @@ from semidg.experiment.loaders import training_loader
 from semidg.experiment.prepare import prepare
 from semidg.methods import make_method
 from semidg.methods.base import Method
-from semidg.networks.convolution import DilatedDepthwiseConv2d, PointwiseConv2d, StridedSameConv2d
+from semidg.networks.convolution import DepthwiseConv2d, PointwiseConv2d, StridedSameConv2d
 from semidg.types import Batch, Progress
 
 
@@ -122,7 +122,7 @@ def measure(config: ExperimentConfig, rounds: int, precision: str) -> dict[str, 
 def plain_convolutions(method: Method) -> Method:
     """The method with the convolutions of PyTorch and timm in place of those of ``networks/convolution.py``."""
     for module in method.modules():
-        if type(module) in (PointwiseConv2d, StridedSameConv2d, DilatedDepthwiseConv2d):
+        if type(module) in (PointwiseConv2d, StridedSameConv2d, DepthwiseConv2d):
             module.__class__ = type(module).__bases__[0]
     return method
 

@@ -12,7 +12,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from semidg.networks.convolution import (
-    DilatedDepthwiseConv2d,
+    DepthwiseConv2d,
     PointwiseConv2d,
     StridedSameConv2d,
     use_fast_convolutions,
@@ -44,15 +44,16 @@ def images(batch: int, channels: int, size: tuple[int, int], channels_last: bool
 
 @given(
     st.integers(1, 3), st.sampled_from([(8, 8), (8, 12), (9, 7), (4, 4)]), st.sampled_from([3, 5]),
-    st.integers(2, 9), st.booleans(), st.booleans(),
+    st.integers(1, 9), st.booleans(), st.booleans(),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_dilated_depthwise(
+def test_depthwise(
     batch: int, size: tuple[int, int], kernel: int, dilation: int, bias: bool, channels_last: bool
 ) -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(6, 6, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=6, bias=bias)
-    agree(plain, made_fast(plain, DilatedDepthwiseConv2d), images(batch, 6, size, channels_last))
+    kind = nn.Conv2d if (dilation, kernel) == (1, 3) else DepthwiseConv2d  # the latter is fast as it is
+    agree(plain, made_fast(plain, kind), images(batch, 6, size, channels_last))
 
 
 @given(
@@ -78,16 +79,25 @@ def test_strided_with_same_padding(
     agree(plain, made_fast(plain, StridedSameConv2d), images(batch, 6, size, channels_last))
 
 
-def test_in_bf16_the_results_have_its_type_and_its_accuracy() -> None:
-    torch.manual_seed(0)
-    plain = nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6, bias=False)
-    fast = made_fast(plain, DilatedDepthwiseConv2d)
+@pytest.mark.parametrize(
+    ("plain", "kind", "dtype"),
+    [
+        (nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6, bias=False), DepthwiseConv2d, torch.bfloat16),
+        (nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False), DepthwiseConv2d, torch.bfloat16),
+        (nn.Conv2d(6, 2, 1, bias=False), PointwiseConv2d, torch.bfloat16),
+        (nn.Conv2d(6, 9, 1, bias=False), PointwiseConv2d, torch.bfloat16),
+        (Conv2dSame(6, 9, 3, stride=2, bias=False), StridedSameConv2d, torch.bfloat16),
+        (Conv2dSame(6, 6, 3, stride=2, groups=6, bias=False), StridedSameConv2d, torch.float32),
+    ],
+)
+def test_in_bf16_the_results_have_its_accuracy(plain: nn.Module, kind: type[nn.Module], dtype: torch.dtype) -> None:
+    fast = made_fast(plain, kind)
     x = images(2, 6, (8, 8), True)
     results = []
     for conv in (plain, fast):
         with torch.autocast("cpu", torch.bfloat16):
             y = conv(x)
-        assert y.dtype == torch.bfloat16
+        assert y.dtype == (dtype if conv is fast else torch.bfloat16)
         results.append((y.float(), *torch.autograd.grad(y.float().square().mean(), (x, conv.weight))))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=0.03, atol=0.01)
@@ -96,7 +106,7 @@ def test_in_bf16_the_results_have_its_type_and_its_accuracy() -> None:
 @pytest.mark.parametrize(
     "conv",
     [
-        nn.Conv2d(4, 4, 3, padding=1, groups=4),  # not dilated
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),  # neither dilated nor large
         nn.Conv2d(4, 4, 3, padding=2, dilation=2),  # not depthwise
         nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4),  # two outputs a channel
         nn.Conv2d(4, 4, 3, padding=1, dilation=2, groups=4),  # changes the size
@@ -115,7 +125,7 @@ def test_others_stay_as_they_are(conv: nn.Conv2d) -> None:
 
 
 def test_second_derivatives_are_refused_and_not_wrong() -> None:
-    fast = made_fast(nn.Conv2d(2, 2, 3, padding=2, dilation=2, groups=2), DilatedDepthwiseConv2d)
+    fast = made_fast(nn.Conv2d(2, 2, 3, padding=2, dilation=2, groups=2), DepthwiseConv2d)
     x = images(1, 2, (6, 6), True)
     (slope,) = torch.autograd.grad(fast(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
