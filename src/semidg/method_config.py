@@ -239,6 +239,8 @@ class CrossLightMethod(StrongRecipeConfig):
     """own: each network gets a strong view of its own; shared: both get the same."""
     paste: Fraction = 0.5
     """Probability for a strong view to get a rectangle of a labelled image, with its label."""
+    paste_view: Literal["strong", "weak"] = "strong"
+    """strong: these rectangles are in another light too, with a draw of their own; weak: as the loader gives them."""
 
 
 MethodConfig = Annotated[

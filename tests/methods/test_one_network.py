@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix, sample_cutmix
-from semidg.config import ExperimentConfig, parse_config
+from semidg.config import ExperimentConfig, LabelledViewConfig, parse_config
 from semidg.errors import ConfigError
 from semidg.method_config import METHOD_CONFIGS, RampConfig
 from semidg.methods import METHODS
-from semidg.methods.base import Method, make_views
+from semidg.methods.base import Method, make_views, strong_labelled
 from semidg.methods.bcp import sample_rectangles
 from semidg.methods.recipe import RecipeMethod
 from semidg.methods.ua_mt import UAMT, dropout_on
@@ -364,10 +364,11 @@ def test_crosslight_with_one_network_learns_from_its_own_average() -> None:
     assert terms_of(method, batch)["strong"].item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("target", ["soft", "hard"])
-def test_crosslight_pastes_rectangles_of_labelled_images_with_their_labels(target: str) -> None:
+@pytest.mark.parametrize(("target", "paste_view"), [("soft", "strong"), ("hard", "strong"), ("soft", "weak")])
+def test_crosslight_pastes_rectangles_of_labelled_images_with_their_labels(target: str, paste_view: str) -> None:
     """Every view gets one; ignored pixels of the label teach nothing."""
-    method, batch = method_of("crosslight", paste=1.0, mirror=False, target=target), batch_of()
+    keys = {"paste": 1.0, "mirror": False, "target": target, "paste_view": paste_view}
+    method, batch = method_of("crosslight", **keys), batch_of()
     batch.masks[:, ::3] = 255
     q = (softmax_of(method.teachers[0], batch.unlabelled) + softmax_of(method.teachers[1], batch.unlabelled)) / 2
     expected = []
@@ -377,9 +378,14 @@ def test_crosslight_pastes_rectangles_of_labelled_images_with_their_labels(targe
         inside = sample_cutmix(2, 32, 32, 1.0, generator).inside
         rows = torch.randint(2, (2,), generator=generator).tolist()
         z, mixed = view.strong.clone(), apply_cutmix(q, view.cutmix)
+        given = batch
+        if paste_view == "strong":
+            light = LabelledViewConfig(probability=1, fourier=method.config.fourier)
+            given = strong_labelled(batch, light, replace(LATE, stream=11 + k).generator())
+            assert not torch.equal(given.labelled, batch.labelled)
         total, teaching = 0.0, 0
         for i in range(2):
-            z[i][:, inside[i]] = batch.labelled[rows[i]][:, inside[i]]
+            z[i][:, inside[i]] = given.labelled[rows[i]][:, inside[i]]
         p = softmax_of(network, torch.cat([batch.labelled, z]))[2:]
         for i, y, x in np.ndindex(2, 32, 32):
             weights = mixed[i, :, y, x].tolist()

@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix, sample_cutmix
+from semidg.config import LabelledViewConfig
 from semidg.method_config import CrossLightMethod
-from semidg.methods.base import make_views
+from semidg.methods.base import make_views, strong_labelled
 from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput
 from semidg.objectives.confidence import cross_entropy
 from semidg.objectives.consistency import paste, soft_cross_entropy
 from semidg.types import IGNORE_INDEX, Batch, Progress
 
-#: Streams of the strong views of the networks, and of the labelled rectangles in them.
-_VIEWS, _PASTED = (0, 8), (9, 10)
+#: Streams of the strong views of the networks, of the labelled rectangles in them, and of their light.
+_VIEWS, _PASTED, _LIGHT = (0, 8), (9, 10), (11, 12)
 
 
 class CrossLight(RecipeMethod):
@@ -26,8 +27,8 @@ class CrossLight(RecipeMethod):
 
     Q = mean over the networks j, and over the image and its mirror image m, of m^-1 Q_j(m X): Q_j of the moving average
     of network j, on the plain X, then cut and mixed like Z_k. Z_k is a strong view with a draw of its own for each
-    network k, into some of which a rectangle of a labelled image is pasted, and its label into Q. < > is the mean over
-    all pixels.
+    network k, into some of which a rectangle of a labelled image, in a strong view too, is pasted, and its label into
+    Q. < > is the mean over all pixels.
     From: labels of a moving average (Mean Teacher), weak to strong (FixMatch), two networks (CPS), labelled rectangles
     in unlabelled images (BCP, one way); what each part is worth is for the ablation to say.
     """
@@ -51,7 +52,8 @@ class CrossLight(RecipeMethod):
             views = make_views(batch, c.fourier, c.strong, replace(progress, stream=_VIEWS[of]).generator())
             z, target = views.strong, apply_cutmix(q, views.cutmix)
             if c.paste:
-                z, target = self.paste(batch, z, target, replace(progress, stream=_PASTED[of]).generator())
+                labelled = self.light(batch, replace(progress, stream=_LIGHT[of]))
+                z, target = self.paste(labelled, z, target, replace(progress, stream=_PASTED[of]).generator())
             output, log_p = self.learn(batch, z, network=k)
             outputs.append(output)
             losses.append(self.distance(log_p, target))
@@ -63,6 +65,14 @@ class CrossLight(RecipeMethod):
             return self.teach(images, network).exp()
         plain, mirrored = self.teach(torch.cat([images, images.flip(-1)]), network).exp().chunk(2)
         return (plain + mirrored.flip(-1)) / 2
+
+    def light(self, batch: Batch, progress: Progress) -> Batch:
+        """The batch with its labelled images as they are pasted."""
+        c = self.config
+        if c.paste_view == "weak":
+            return batch
+        view = LabelledViewConfig(probability=1, photometric=c.strong.photometric, fourier=c.fourier)
+        return strong_labelled(batch, view, progress.generator())
 
     def paste(self, batch: Batch, z: Tensor, q: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Z and Q with a rectangle of a labelled image, and with its label as one-hot Q (0 where it is ignored)."""
