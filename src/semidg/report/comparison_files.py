@@ -78,5 +78,5 @@ def write_cases(runs: Sequence[Scored], path: Path) -> None:
         tables += [table.assign(**head, predictor=predictor) for predictor, table in run.cases.items()]
     table = pd.concat(tables, ignore_index=True)
     table = table[[*_FIRST, *(name for name in table.columns if name not in _FIRST)]]
-    text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     write_bytes(path, gzip.compress(text.encode(), mtime=0))  # neither time nor name of a file within
