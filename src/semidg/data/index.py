@@ -46,8 +46,8 @@ class Index:
 
 
 class _Checked(NamedTuple):
-    """What the look at one record found: the thumbnail, the style and the size of its image, and its problems (kind,
-    line)."""
+    """What the look at one record found: the thumbnail and the size of its image, what its style is derived from if
+    that was asked for, and its problems (kind, line)."""
 
     thumbnail: NDArray[np.uint8] | None
     features: NDArray[np.float64] | None
@@ -85,14 +85,15 @@ def build_index(
     thumbnails: list[NDArray[np.uint8]] = []
     features: list[NDArray[np.float64]] = []
     with ThreadPoolExecutor(cpu_threads()) as pool:
-        checks = pool.map(lambda record: _check(located, record, classes), records)
+        checks = pool.map(lambda record: _check(located, record, classes, domains != "layout"), records)
         for done, (record, checked) in enumerate(zip(records, checks, strict=True), start=1):
             for kind, line in checked.problems:
                 problems.add(kind, line)
-            if checked.thumbnail is not None and checked.features is not None and not checked.problems:
+            if checked.thumbnail is not None and not checked.problems:
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
                 thumbnails.append(checked.thumbnail)
-                features.append(checked.features)
+                if checked.features is not None:
+                    features.append(checked.features)
             if progress is not None:
                 progress(done, len(records))
     if problems and not (skip_bad and kept):
@@ -203,13 +204,14 @@ def _record(row: dict[str, str], root: Path) -> Record:
     return Record(row["id"], row["image"], masks, row["domain"], row["class"], group, width, height, spacing)
 
 
-def _check(root: Path, record: Record, classes: int) -> _Checked:
+def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:
     """Decode the image and each mask of a record and compare their sizes."""
     problems: list[tuple[str, str]] = []
     small, features, size = None, None, (0, 0)
     try:
         grey = read_image(root / record.image, channels=1)[..., 0]
-        small, features, size = thumbnail(grey), style_features(grey), (grey.shape[1], grey.shape[0])
+        small, size = thumbnail(grey), (grey.shape[1], grey.shape[0])
+        features = style_features(grey) if styled else None
     except DataError as error:
         problems.append(("file that cannot be used", str(error)))
     for mask in record.masks:
