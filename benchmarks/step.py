@@ -82,22 +82,18 @@ def measure(config: ExperimentConfig, rounds: int, precision: str) -> dict[str, 
     shape = (seen[0], *repeated.labelled.shape[1:])
     images = torch.rand(shape).contiguous(memory_format=torch.channels_last)
 
-    def bare() -> None:
+    def forward_backward(method: Method) -> None:
         with autocast():
-            total = torch.stack([network(images).logits.float().mean() for network in bare_method.networks]).sum()
+            total = torch.stack([network(images).logits.float().mean() for network in method.networks]).sum()
         total.backward()
-        bare_method.zero_grad()
+        method.zero_grad()
+
+    def bare() -> None:
+        forward_backward(bare_method)
 
     step_ratio, seconds = ratios(step, bare, rounds)
     plain = plain_convolutions(copy.deepcopy(bare_method))
-
-    def bare_plain() -> None:
-        with autocast():
-            total = torch.stack([network(images).logits.float().mean() for network in plain.networks]).sum()
-        total.backward()
-        plain.zero_grad()
-
-    fast_ratio, _ = ratios(bare, bare_plain, rounds)
+    fast_ratio, _ = ratios(bare, lambda: forward_backward(plain), rounds)
     loading = []
     for _ in range(rounds):
         start = time.perf_counter()
