@@ -167,7 +167,7 @@ class Book:
                 [
                     *(cell.name, cell.arm, f"{cell.labelled:g}", cell.target or "", cell.seed),
                     *("failed" if cell.name in failed else now.state, now.step, cell.config.trainer.max_steps),
-                    *(f"{self.seconds.get(cell.name, 0.0):.1f}", f"{now.seconds:.1f}"),
+                    *(f"{self.seconds.get(cell.name, 0.0):.3f}", f"{now.seconds:.3f}"),
                     *(made.get("threads", ""), made.get("device", ""), made.get("commit") or ""),
                     failed.get(cell.name, ""),
                 ]
