@@ -126,7 +126,7 @@ def take_over(known: Mapping[str, Known], cells: Sequence[Cell], out: Path, part
 
 def _entries(path: Path) -> list[dict[str, Any]]:
     try:
-        values = json.loads(_text(path, "runs"))
+        values = json.loads(_text(path))
     except ValueError as error:
         raise RunError(f"{path}: is no JSON ({error})") from error
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
@@ -136,7 +136,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 def _cases(path: Path) -> dict[tuple[Any, ...], dict[str, pd.DataFrame]]:
     try:
-        table = pd.read_csv(io.StringIO(_text(path, "cases")), keep_default_na=False)
+        table = pd.read_csv(io.StringIO(_text(path)), keep_default_na=False)
         own = [*RUN_COLUMNS, "predictor", "protocol", "commit"]
         table = table[table["predictor"].str.fullmatch(r"mean|network_\d{1,3}")]  # it becomes a file's name
         found: dict[tuple[Any, ...], dict[str, pd.DataFrame]] = {}
@@ -150,11 +150,10 @@ def _cases(path: Path) -> dict[tuple[Any, ...], dict[str, pd.DataFrame]]:
     return found
 
 
-def _text(path: Path, what: str) -> str:
+def _text(path: Path) -> str:
     try:
         return gzip.decompress(path.read_bytes()).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise RunError(
-            f"{path}: cannot be read ({error}); --known takes a folder with the {what} of a comparison: "
-            "runs.json.gz and cases.csv.gz"
+            f"{path}: cannot be read ({error}); --known takes folders with runs.json.gz and cases.csv.gz of a comparison"
         ) from error
