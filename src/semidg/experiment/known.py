@@ -155,5 +155,5 @@ def _text(path: Path) -> str:
         return gzip.decompress(path.read_bytes()).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise RunError(
-            f"{path}: cannot be read ({error}); --known takes folders with runs.json.gz and cases.csv.gz of a comparison"
+            f"{path}: cannot be read ({error}); --known takes folders with runs.json.gz and cases.csv.gz"
         ) from error
