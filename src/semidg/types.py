@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -13,14 +14,40 @@ from torch import Tensor
 IGNORE_INDEX = 255
 
 
+class Frame(NamedTuple):
+    """Which plane of a file that holds several is meant: the slice of a volume, the frame of a DICOM or TIFF file.
+
+    axis: ``x``, ``y`` or ``z``, the first, second or third axis of the voxel array of a NIfTI file as it is stored,
+    across which the slices lie; ``f`` for the frames of a file without axes. number: from 0. time: from 0, on the
+    fourth axis of a NIfTI file that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``, ``f5``.
+    """
+
+    axis: Literal["x", "y", "z", "f"]
+    number: int
+    time: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.axis}{self.number}" + ("" if self.time is None else f"t{self.time}")
+
+    @classmethod
+    def parse(cls, text: str) -> Frame:
+        """The frame that a text means; raises ValueError if it means none."""
+        found = re.fullmatch(r"([xyzf])(\d{1,9})(?:t(\d{1,9}))?", text, re.ASCII)
+        if found is None or (found[1] == "f" and found[3]):
+            raise ValueError(f"frame {text!r}: an axis and a number such as z17, z17t4 or f5 are needed")
+        return cls(cast(Any, found[1]), int(found[2]), None if found[3] is None else int(found[3]))
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image of a data set and what is known of it.
 
     Paths are POSIX paths relative to the root of the data set; ``masks`` may hold several files whose union is the
-    mask, and is empty for an unlabelled image. ``group`` names the set of images that must stay on one side of a
-    split (near-duplicates, slices of one patient). ``width`` and ``height`` are in pixels. ``spacing`` is the distance
-    of two pixels of the original image in mm, from row to row and from column to column; None if not known.
+    mask (with ``vote`` what most of them say: one file a rater), and is empty for an unlabelled image. ``group`` names
+    the set of images that must stay on one side of a split (near-duplicates, slices of one patient). ``width`` and
+    ``height`` are in pixels. ``spacing`` is the distance of two pixels of the original image in mm, from row to row
+    and from column to column; None if not known. ``frame`` is the plane that is meant of an image and its masks where
+    the files hold several, and ``slice_mm`` the distance from one plane of a volume to the next; else both are None.
     """
 
     id: str
@@ -32,11 +59,22 @@ class Record:
     width: int
     height: int
     spacing: tuple[float, float] | None = None
+    frame: Frame | None = None
+    slice_mm: float | None = None
+    vote: bool = False
 
     @property
     def labelled(self) -> bool:
         """Whether the record has a mask."""
         return bool(self.masks)
+
+    @property
+    def volume(self) -> str | None:
+        """Name of the volume that the record is a slice of, the same for all slices of it and for no other; None for
+        an image of its own, which a frame of a film (axis ``f``) is too."""
+        if self.frame is None or self.frame.axis == "f":
+            return None
+        return f"{self.image}:{self.frame.axis}" + ("" if self.frame.time is None else f"t{self.frame.time}")
 
 
 class Sample(NamedTuple):

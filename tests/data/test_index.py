@@ -15,7 +15,7 @@ from semidg.data import busi
 from semidg.data.index import COLUMNS, Index, build_index, read_index, write_index
 from semidg.data.paths import Problems, natural_key, resolve_inside
 from semidg.errors import DataError, SemidgError
-from semidg.types import Record
+from semidg.types import Frame, Record
 
 from .support import largest_file, make_busi, make_folders, save, square, texture
 
@@ -212,14 +212,22 @@ def test_class_numbers_are_checked_against_the_number_of_classes(tmp_path: Path)
 names = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).filter(
     lambda name: name not in {".", ".."}
 )
+numbers = st.integers(0, 999)
+slices = st.builds(Frame, st.sampled_from("xyz"), numbers, st.none() | numbers)
+frames = slices | st.builds(Frame, st.just("f"), numbers, st.none())
 records_of_any_name = st.lists(
     st.builds(
-        lambda id, image, masks, domain, width: Record(id, image, tuple(masks), domain, "", id, width, 7),
+        lambda id, image, masks, domain, width, frame, mm, vote: Record(
+            id, image, tuple(masks), domain, "", id, width, 7, None, frame, mm, vote
+        ),
         names,
         names,
         st.lists(names, max_size=3),
         names,
         st.integers(1, 9000),
+        st.none() | frames,
+        st.none() | st.floats(1e-3, 1e3),
+        st.booleans(),
     ),
     min_size=1,
     max_size=5,
@@ -234,6 +242,21 @@ def test_an_index_file_gives_back_what_was_written_whatever_the_names(
     folder = tmp_path_factory.mktemp("x")
     write_index(Index(folder, "folders", tuple(records)), folder / "index.csv")
     assert read_index(folder / "index.csv", folder).records == tuple(records)
+
+
+def test_frames_name_the_volume_they_belong_to() -> None:
+    of = [Frame.parse(text) for text in ("z1", "z2", "y1", "z1t3", "f1")]
+    records = [Record("", "a.nii", (), "", "", "", 1, 1, None, frame) for frame in of]
+    assert [str(frame) for frame in of] == ["z1", "z2", "y1", "z1t3", "f1"]
+    assert [record.volume for record in records] == ["a.nii:z", "a.nii:z", "a.nii:y", "a.nii:zt3", None]
+    for text in ("", "z", "q1", "z-1", "z1t", "f1t2", "z١"):
+        with pytest.raises(ValueError, match="are needed"):
+            Frame.parse(text)
+
+
+def _with_columns(text: str, heading: str, cells: str) -> str:
+    first, *rest = text.splitlines()
+    return "\n".join([f"{first},{heading}", *(f"{line},{cells}" for line in rest)])
 
 
 def test_an_index_file_can_be_read_by_others(tmp_path: Path) -> None:
@@ -257,6 +280,9 @@ def test_an_index_file_can_be_read_by_others(tmp_path: Path) -> None:
         (lambda text: text.replace("a/images/1.png", "/etc/1.png", 1), "image 2: .*below the data set's root"),
         (lambda text: text.replace("a/1,", "a/0,", 1), "stands twice"),
         (lambda text: text.split("\n", maxsplit=1)[0], "no image is listed"),
+        (lambda text: _with_columns(text, "frame,slice_mm,vote", "z1x,,"), "image 1: frame 'z1x'"),
+        (lambda text: _with_columns(text, "frame,slice_mm,vote", "z1,0,"), "image 1: spacing '0'"),
+        (lambda text: _with_columns(text, "frame,slice_mm,vote", "z1,1,maybe"), "image 1: vote 'maybe'"),
     ],
 )
 def test_a_spoilt_index_file_is_refused_with_the_row(tmp_path: Path, change: object, reason: str) -> None:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.data.images import read_image, read_mask, resize_image, resize_mask
+from semidg.data.images import resize_image, resize_mask
 from semidg.data.paths import cpu_threads, resolve_inside
+from semidg.data.reading import record_image, record_mask
 from semidg.errors import DataError
 from semidg.types import IGNORE_INDEX, Record
 
@@ -121,7 +122,10 @@ def _key(root: Path, records: Sequence[Record], size: int, channels: int, classe
                 status = path.stat()
             except OSError as error:
                 raise DataError(f"{path}: {error.strerror}; restore the file or index the data again") from error
-            sources.append((record.id, relative, status.st_size, status.st_mtime_ns))
+            source: list[object] = [record.id, relative, status.st_size, status.st_mtime_ns]
+            if record.frame is not None or record.vote:
+                source += [str(record.frame), record.vote]
+            sources.append(source)
     content = json.dumps([_VERSION, str(root.resolve()), size, channels, classes, sources])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -179,9 +183,9 @@ def _decoded(
     """The bytes of each resized image and mask, in order, decoded by several threads a few records ahead."""
 
     def decode(record: Record) -> tuple[bytes, bytes]:
-        image = resize_image(read_image(root / record.image, channels), size)
+        image = resize_image(record_image(root, record, channels), size)
         if record.masks:
-            mask = resize_mask(read_mask([root / mask for mask in record.masks], classes), size)
+            mask = resize_mask(record_mask(root, record, classes), size)
         else:
             mask = np.full((size, size), IGNORE_INDEX, dtype=np.uint8)
         return image.tobytes(), mask.tobytes()

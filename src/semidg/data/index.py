@@ -21,13 +21,18 @@ from semidg.data.spacing import parse_spacing
 from semidg.data.styles import find_styles, style_features
 from semidg.errors import DataError
 from semidg.files import atomic_path
-from semidg.types import Record
+from semidg.types import Frame, Record
 
 #: Columns of index.csv. Several masks are joined by ";"; a ";" or "\" in a name has a "\" before it.
 COLUMNS = ("id", "image", "masks", "domain", "class", "group", "width", "height")
 
 #: Two more columns, there if the pixel spacing of an image is known; both cells are empty where it is not.
 SPACING_COLUMNS = ("row_mm", "column_mm")
+
+#: Three more, there if a record is a plane of a file or takes the vote of raters: ``z17``; mm; ``yes`` or empty.
+FRAME_COLUMNS = ("frame", "slice_mm", "vote")
+
+_VOTES = {"": False, "no": False, "yes": True}
 
 
 @dataclass(frozen=True)
@@ -140,16 +145,18 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
 def write_index(index: Index, path: Path) -> None:
     """Write index.csv (UTF-8), complete or not at all; raises SemidgError if it cannot be written.
 
-    Its columns are COLUMNS, and SPACING_COLUMNS if a record has a spacing.
+    Its columns are COLUMNS, SPACING_COLUMNS if a record has a spacing, and FRAME_COLUMNS if one has any of these.
     """
     spaced = any(record.spacing for record in index.records)
+    framed = any(r.frame is not None or r.slice_mm is not None or r.vote for r in index.records)
     with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)  # CRLF as in RFC 4180: a lone CR in a name is quoted then
-        writer.writerow((*COLUMNS, *SPACING_COLUMNS) if spaced else COLUMNS)
+        writer.writerow((*COLUMNS, *(SPACING_COLUMNS if spaced else ()), *(FRAME_COLUMNS if framed else ())))
         for r in index.records:
             masks = _join(r.masks)
             spacing = (r.spacing or ("", "")) if spaced else ()
-            writer.writerow((r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height, *spacing))
+            row = (r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height, *spacing)
+            writer.writerow((*row, *(r.frame or "", r.slice_mm or "", "yes" if r.vote else "")) if framed else row)
 
 
 def read_index(path: Path, root: Path) -> Index:
@@ -201,7 +208,23 @@ def _record(row: dict[str, str], root: Path) -> Record:
     cells = [row.get(column, "") for column in SPACING_COLUMNS]
     spacing = parse_spacing(*cells) if any(cells) else None
     group = row["group"] or row["id"]
-    return Record(row["id"], row["image"], masks, row["domain"], row["class"], group, width, height, spacing)
+    frame, slice_mm, vote = (row.get(column, "") for column in FRAME_COLUMNS)
+    if vote not in _VOTES:
+        raise DataError(f"vote {printable(vote)!r}: yes, or nothing, is needed")
+    return Record(
+        row["id"],
+        row["image"],
+        masks,
+        row["domain"],
+        row["class"],
+        group,
+        width,
+        height,
+        spacing,
+        Frame.parse(frame) if frame else None,
+        parse_spacing(slice_mm, slice_mm)[0] if slice_mm else None,
+        _VOTES[vote],
+    )
 
 
 def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semidg.augmentation.fourier import amplitude_window
 from semidg.config import ExperimentConfig
-from semidg.data.images import read_mask
+from semidg.data.reading import record_mask
 from semidg.evaluation.confidence import (
     Calibration,
     fit_empty,
@@ -80,7 +80,7 @@ def fit_calibration(
         taken = generator.choice(known, min(_PIXELS, len(known)), replace=False)
         rows.append(probabilities.flatten(1).T.numpy()[taken].astype(np.float64))
         labels.append(small[taken].astype(np.int64))
-        truth = read_mask([prepared.index.root / m for m in record.masks], config.network.classes)
+        truth = record_mask(prepared.index.root, record, config.network.classes)
         prediction = label_map(to_original(probabilities, record.height, record.width))
         dice.append(overlaps(prediction, truth, config.network.classes))
         absent += [not (truth == number).any() for number in range(1, config.network.classes)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from semidg.data.dataset import ImageCache
-from semidg.data.images import read_mask
+from semidg.data.reading import record_mask
 from semidg.evaluation.calibration import PixelSums
 from semidg.evaluation.confidence import Calibration
 from semidg.evaluation.metrics import case_metrics
@@ -89,7 +89,7 @@ def score_records(
 
 def scored_truth(record: Record, root: Path, classes: int, protocol: Protocol, size: int) -> npt.NDArray[np.uint8]:
     """The label map that a protocol scores against: (height, width) as drawn, or (size, size) as published."""
-    mask = read_mask([root / m for m in record.masks], classes)
+    mask = record_mask(root, record, classes)
     return published_truth(mask, size) if protocol.scoring == "published" else mask
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from semidg.config import ExperimentConfig, load_config, parse_config
-from semidg.data.images import read_image, read_mask
 from semidg.data.phantom import write_phantom
+from semidg.data.reading import record_image, record_mask
 from semidg.errors import RunError
 from semidg.evaluation.comparison import paired_difference
 from semidg.evaluation.predict import label_map, to_original
@@ -104,8 +104,8 @@ def _draw(out: Path, config: ExperimentConfig, cases: dict[str, pd.DataFrame]) -
     records = [next(r for r in prepared.split.test if r.id == name) for name in chosen]
     rows: list[dict[str, Any]] = []
     for record in records:
-        truth = read_mask([prepared.index.root / m for m in record.masks])
-        image = read_image(prepared.index.root / record.image, config.data.channels)
+        truth = record_mask(prepared.index.root, record)
+        image = record_image(prepared.index.root, record, config.data.channels)
         rows.append({"image": image, "truth": truth, "title": record.id, "predictions": {}, "dice": {}})
     for method in METHODS:
         bundle = load_bundle(out / method / "model" / "model.safetensors")

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from semidg.data.images import read_image
 from semidg.data.index import Index
+from semidg.data.reading import record_image
 from semidg.data.styles import style_features
 from semidg.errors import DataError
 from semidg.files import write_bytes
@@ -26,7 +26,7 @@ def write_domains_figure(index: Index, path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".svg"):
         raise DataError(f"{path}: a picture is written as .png or .svg; choose one of these endings")
-    images = {r.id: read_image(index.root / r.image, channels=1)[..., 0] for r in index.records}
+    images = {r.id: record_image(index.root, r, channels=1)[..., 0] for r in index.records}
     features = np.stack([style_features(images[r.id]) for r in index.records])
     spread = features.std(0)
     features = (features - features.mean(0)) / np.where(spread > 0, spread, 1)

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from semidg.data.images import read_image, read_mask, resize_image
+from semidg.data.images import resize_image
 from semidg.data.index import Index, read_index
-from semidg.data.paths import resolve_inside
+from semidg.data.reading import record_image, record_mask
 from semidg.errors import DataError
 from semidg.evaluation.confidence import temper
 from semidg.evaluation.metrics import boundary, case_metrics
@@ -185,8 +185,8 @@ def _rows(place: int, method: Method, index: Index, records: Sequence[Record], d
 
 
 def _read(run: Run, index: Index, record: Record) -> tuple[Picture, Labels]:
-    image = read_image(resolve_inside(index.root, record.image), run.config.data.channels)
-    truth = read_mask([resolve_inside(index.root, mask) for mask in record.masks], run.config.network.classes)
+    image = record_image(index.root, record, run.config.data.channels)
+    truth = record_mask(index.root, record, run.config.network.classes)
     if image.shape[:2] != truth.shape:
         raise DataError(f"{index.root / record.image}: is {image.shape[:2]}, its mask {truth.shape}; mend the data")
     return image, truth
