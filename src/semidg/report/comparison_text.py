@@ -31,8 +31,9 @@ _LATEX = {
 
 
 def frame(rows: Sequence[Row], baseline: str) -> pd.DataFrame:
-    """The table with all columns, as text."""
-    return pd.DataFrame([_cells(row, baseline) for row in rows])
+    """The table as text, with all columns but a protocol that is the same for all rows."""
+    table = pd.DataFrame([_cells(row, baseline) for row in rows])
+    return table if table["protocol"].nunique() > 1 else table.drop(columns="protocol")
 
 
 def markdown(rows: Sequence[Row], means: Sequence[Row], baseline: str, made: str) -> str:
@@ -147,14 +148,14 @@ def _cells(row: Row, baseline: str) -> dict[str, str]:
         "n": str(row.n),
         "Dice %": _percent(row.dice),
         "95 % interval": _span(row),
+        f"minus {baseline}": _difference(row),
+        "with seeds": "" if math.isnan(row.difference) else _span(row, "seeds_", "+.1f"),
+        "p Holm": _p(row.p_holm),
         "by seed": ", ".join(map(_percent, row.by_seed)),
         "HD95 px": f"{row.means.get('hd95', math.nan):.1f}",
         "NSD %": _percent(row.means.get("nsd", math.nan)),
         "by domain": ", ".join(f"{name} {_percent(value)}" for name, value in row.by_domain.items()),
-        f"minus {baseline}": _difference(row),
-        "with seeds": "" if math.isnan(row.difference) else _span(row, "seeds_", "+.1f"),
         "p": _p(row.p),
-        "p Holm": _p(row.p_holm),
         "detectable": "" if math.isnan(row.detectable) else _percent(row.detectable),
     }
 

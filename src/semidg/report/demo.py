@@ -90,7 +90,7 @@ def _table(cases: dict[str, pd.DataFrame], summaries: dict[str, dict[str, Any]])
                 "95 % interval": interval_text(block["dice"]["interval"]),
                 "IoU %": 100 * block["iou"]["mean"],
                 "HD95 px": block["hd95"]["mean"],
-                "minutes": round(summary["training_seconds"] / 60, 1),
+                "seconds": round(summary["training_seconds"]),
             }
         )
     return pd.DataFrame(rows)
