@@ -134,7 +134,7 @@ def predict_files(
             else:
                 loaded = list(pool.map(lambda job: _load(job, bundle), work))
                 good = [(job, item) for job, item in zip(work, loaded, strict=True) if not isinstance(item, str)]
-                problems += dict.fromkeys(item for item in loaded if isinstance(item, str))
+                problems += [item for item in loaded if isinstance(item, str)]
                 if good:
                     probabilities, maps = networks([item[1] for _, item in good])
                     tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
@@ -145,7 +145,7 @@ def predict_files(
                 progress(done, len(jobs))
     if rows:
         _write_table(rows, out / "predictions.csv")
-    return Predicted(rows, problems)
+    return Predicted(rows, list(dict.fromkeys(problems)))  # of a film the same for each frame
 
 
 class _Volume(NamedTuple):
