@@ -125,7 +125,9 @@ def test_a_frame_does_not_take_the_place_of_another_file(
     save_dicom(folder / "x.dcm", np.stack([texture(n) for n in range(2)]))
     save_dicom(folder / "x_f1.dcm", texture(9, width=9))
     assert main(["predict", str(run), str(folder), "--out", str(out)]) == 2
-    assert "x.dcm:f1: would become" in capsys.readouterr().err
+    text = capsys.readouterr()
+    assert "x.dcm:f1: would become" in text.err
+    assert "2 of 2 images" in text.out
     with Image.open(out / "x_f1_mask.png") as picture:
         assert picture.width == 9
     assert len(pd.read_csv(out / "predictions.csv")) == 2
