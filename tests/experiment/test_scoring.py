@@ -1,0 +1,159 @@
+"""Scores of images and volumes from networks whose answers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from semidg.data.dataset import ImageCache
+from semidg.errors import DataError
+from semidg.evaluation.calibration import PixelSums
+from semidg.evaluation.confidence import Calibration, prediction_scores
+from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS, case_metrics
+from semidg.evaluation.predict import label_map, to_original
+from semidg.experiment.scoring import Validation, score_records
+from semidg.types import IGNORE_INDEX, Record
+from volume_support import HEIGHT, WIDTH, plane, read_volumes, write_volumes
+
+CPU = torch.device("cpu")
+SIDE = 16
+
+
+class Networks:
+    """Two networks: one believes that bright is foreground, the other believes it less. Remembers its batches."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def predict_each(self, x: torch.Tensor) -> torch.Tensor:
+        """(2, B, 2, S, S)."""
+        self.seen.append(len(x))
+        p = torch.stack([torch.sigmoid(12 * (x[:, 0] - 0.5)), torch.sigmoid(6 * (x[:, 0] - 0.45))])
+        return torch.stack([1 - p, p], 2)
+
+
+def small(root: Path, records: list[Record]) -> Any:
+    """A cache without files."""
+    images = []
+    for record in records:
+        picture = Image.fromarray(plane(np.asarray(Image.open(root / record.image)), record))
+        images.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., None])
+    rows = {record.id: row for row, record in enumerate(records)}
+    return SimpleNamespace(images=np.stack(images), row=rows.__getitem__)
+
+
+def mask_of(root: Path, record: Record) -> np.ndarray:
+    return plane(np.asarray(Image.open(root / record.masks[0])) > 0, record).astype(np.uint8)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Record], ImageCache]:
+    """Ten volumes of three to five planes."""
+    records = write_volumes(tmp_path, ("aster", "delta"))
+    read_volumes(monkeypatch, records)
+    return tmp_path, records, small(tmp_path, records)
+
+
+def expected_row(root: Path, records: list[Record], cache: ImageCache) -> tuple[dict[str, float], torch.Tensor]:
+    """A volume in one piece: metrics of the mean of the networks, and probabilities (2, D, S, S)."""
+    x = torch.from_numpy(np.stack([cache.images[cache.row(r.id)] for r in records])).permute(0, 3, 1, 2) / 255
+    mean = Networks().predict_each(x).mean(0)
+    prediction = np.stack([label_map(to_original(p, HEIGHT, WIDTH)) for p in mean])
+    truth = np.stack([mask_of(root, r) for r in records])
+    return case_metrics(prediction, truth, spacing=(3.0, 0.8, 0.5)), mean.transpose(0, 1)
+
+
+def test_a_volume_is_one_row_with_three_dimensional_metrics(data: tuple[Path, list[Record], ImageCache]) -> None:
+    root, records, cache = data
+    shuffled = [records[k] for k in np.random.default_rng(0).permutation(len(records))]
+    networks = Networks()
+    calibration = Calibration(intercept=0.1, slope=0.8)
+    scores = score_records(networks, shuffled, cache, root, batch=7, calibration=calibration)  # type: ignore[arg-type]
+    assert max(networks.seen) == 7  # a batch may hold planes of several volumes
+    assert sum(networks.seen) == len(records)
+    assert set(scores.tables) == {"mean", "network_0", "network_1"}
+    table = scores.tables["mean"]
+    assert len(table) == 10
+    heads = ["id", "domain", "class", "group", "planes", "area"]
+    assert list(table)[:6] == heads
+    assert {*METRICS, *LESION_COUNTS, *MM_METRICS, "expected_dice"} <= set(table)
+    for _, row in table.iterrows():
+        own = [r for r in records if r.volume == f"{row['domain']}/images/{row['id'].rpartition('/')[2]}.png:z"]
+        assert row["planes"] == len(own)
+        assert row["group"] == own[0].group
+        expected, probabilities = expected_row(root, own, cache)
+        assert {name: row[name] for name in expected} == pytest.approx(expected)
+        (score,) = prediction_scores(probabilities)
+        assert score is not None
+        assert row["expected_dice"] == pytest.approx(0.1 + 0.8 * score, abs=1e-6)
+    assert scores.pixels is not None
+    assert len(scores.pixels.brier[""]) == 10
+
+
+def test_a_volume_is_scored_on_the_planes_that_are_there(data: tuple[Path, list[Record], ImageCache]) -> None:
+    root, records, cache = data
+    own = [r for r in records if r.group == "aster/p2"]
+    assert len(own) == 5
+    kept = [own[0], own[1], own[3]]
+    row = score_records(Networks(), kept, cache, root).tables["mean"].iloc[0]  # type: ignore[arg-type]
+    assert (row["id"], row["planes"]) == ("aster/p2", 3)
+    x = torch.from_numpy(np.stack([cache.images[cache.row(r.id)] for r in own])).permute(0, 3, 1, 2) / 255
+    prediction = np.stack([label_map(to_original(p, HEIGHT, WIDTH)) for p in Networks().predict_each(x).mean(0)])[:4]
+    truth = np.stack([mask_of(root, r) for r in own])[:4]
+    truth[2] = IGNORE_INDEX  # what is not there is not known, and takes up its place
+    expected = case_metrics(prediction, truth, spacing=(3.0, 0.8, 0.5))
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+
+
+def test_images_and_volumes_together(data: tuple[Path, list[Record], ImageCache]) -> None:
+    root, records, cache = data
+    single = [replace(records[0], frame=None, slice_mm=None), *records[3:]]
+    mixed = score_records(Networks(), single, cache, root).tables["mean"]  # type: ignore[arg-type]
+    assert mixed["planes"].tolist()[:2] == [1, 4]
+    assert "hd95_mm" in mixed
+    unknown = [single[0], *(replace(r, slice_mm=None) for r in single[1:])]
+    assert "hd95_mm" not in score_records(Networks(), unknown, cache, root).tables["mean"]  # type: ignore[arg-type]
+    plain = [replace(r, frame=None, slice_mm=None) for r in records[::5]]
+    assert "planes" not in score_records(Networks(), plain, cache, root).tables["mean"]  # type: ignore[arg-type]
+
+
+def test_validation_dice_is_that_of_volumes(data: tuple[Path, list[Record], ImageCache]) -> None:
+    root, records, cache = data
+    tables = score_records(Networks(), records, cache, root).tables  # type: ignore[arg-type]
+    dice = Validation(records, cache, root, 2).dice(Networks(), 6, CPU)  # type: ignore[arg-type]
+    assert dice == pytest.approx({name: table["dice"].mean() for name, table in tables.items()})
+
+
+def test_planes_of_a_volume_are_one_row_of_the_sums_of_pixels() -> None:
+    generator = np.random.default_rng(5)
+    p = torch.from_numpy(generator.dirichlet(np.ones(3), (4, 12, 10))).permute(0, 3, 1, 2).float()
+    truth = np.kron(generator.integers(0, 3, (4, 3, 2)), np.ones((1, 4, 5), int)).astype(np.uint8)
+    truth[1, :5] = IGNORE_INDEX
+    by_plane, tall = PixelSums(Calibration(1.3)), PixelSums(Calibration(1.3))
+    for k in range(4):
+        by_plane.add(p[k], p[k].argmax(0).numpy(), truth[k], same_case=k > 0)
+    high = torch.cat([*p], 1)  # the same pixels as one image; only its bands reach from one plane to the next
+    tall.add(high, high.argmax(0).numpy(), np.concatenate(truth))
+    one, other = (sums.summary(np.array(["a"]), 3) for sums in (by_plane, tall))
+    for name in ("ece", "brier", "ece_uncalibrated", "brier_uncalibrated"):
+        assert one[name]["value"] == pytest.approx(other[name]["value"])
+    pd.testing.assert_frame_equal(*(pd.DataFrame(found["reliability"]) for found in (one, other)))
+
+
+def test_a_case_without_a_known_pixel_is_named(
+    data: tuple[Path, list[Record], ImageCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, records, cache = data
+    monkeypatch.setattr(
+        "semidg.experiment.scoring.record_mask", lambda *_: np.full((HEIGHT, WIDTH), IGNORE_INDEX, np.uint8)
+    )
+    with pytest.raises(DataError, match="aster/p0: truth has no labelled pixel"):
+        score_records(Networks(), records[:3], cache, root)  # type: ignore[arg-type]
