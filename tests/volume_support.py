@@ -1,4 +1,4 @@
-"""A small data set of volumes: the planes of each stand below one another in one PNG file, cut apart by their frames."""
+"""A small data set of volumes: the planes of each stand below one another in one PNG, cut apart by their frames."""
 
 from __future__ import annotations
 

@@ -104,7 +104,8 @@ def test_report_and_comparison_of_volumes(runs: list[Path], tmp_path: Path) -> N
     page = Page(tmp_path / "report.html")
     assert len(page.values("src", "img")) >= 3 * 8
     assert "No pictures" not in page.text
-    assert "5 volumes" in page.text
+    assert "scored on 5 volumes (19 planes) of the test part" in page.text
+    assert "each as a whole and in three dimensions" in page.text
     tables = {run.name: pd.read_csv(run / "cases.csv", keep_default_na=False) for run in runs}
     row = compare(tables, "supervised").set_index("name").loc["dual_level"]
     assert row["n"] == 5

@@ -85,7 +85,7 @@ def _facts(methods: Sequence[Method]) -> list[tuple[str, str, str]]:
     if block := run.overall.get("lesions"):
         sensitivity = f"sensitivity {wording.percent(block['sensitivity']['value'])}"
         facts.append(("Lesions missed", f"{block['missed']} of {block['true']}", sensitivity))
-        facts.append(("False regions", str(block["false"]), f"in {run.overall['n']} images"))
+        facts.append(("False regions", str(block["false"]), f"in {run.scored}"))
     if row := wording.referral_row(run):
         share = f"{100 * row['referred']:.0f} %"
         facts.append(

@@ -40,6 +40,8 @@ def results(methods: Sequence[Method]) -> Section:
     overall, parts = _rows(methods)
     section = Section("results", "Results")
     blocks = section.blocks
+    if any("planes" in run.cases.columns for method in methods for run in method.runs):
+        blocks.append(Text(_VOLUMES, note=True))
     if len(overall) == 1:
         blocks += _tables(overall + parts, "")
     else:
@@ -86,6 +88,11 @@ def comparison(methods: Sequence[Method]) -> tuple[Section, pd.DataFrame | None]
     section.blocks += [_forests(table, metrics, places, baseline.name), _comparison_table(table, places)]
     return section, table
 
+
+_VOLUMES = (
+    "Volumes were scored, each as a whole and in three dimensions: where this page gives the score of an image, it is "
+    "that of a volume, and a pixel is a voxel."
+)
 
 _Row = tuple[str, str, dict[str, Any]]  # run, part, block of the summary
 

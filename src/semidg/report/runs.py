@@ -43,6 +43,14 @@ class Run:
         block: dict[str, Any] = self.summary["result"]["overall"]
         return block
 
+    @property
+    def scored(self) -> str:
+        """What was scored, with its number: ``65 images``, or ``12 volumes (130 planes)``."""
+        n = self.overall["n"]
+        if "planes" not in self.cases.columns:
+            return f"{n} images"
+        return f"{n} volume{'s' * (n != 1)} ({self.cases['planes'].sum():.0f} planes)"
+
 
 @dataclass(frozen=True)
 class Method:

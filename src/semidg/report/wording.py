@@ -50,7 +50,7 @@ def trained(method: Method) -> str:
     if run.config.method.name == "supervised" and counts.get("unlabelled", {}).get("images"):
         text = f"supervised learnt from {counts['labelled']['images']} labelled images"
     overall = run.overall
-    scored = f"{overall['n']} images of the {summary.get('data', 'test part')}"
+    scored = f"{run.scored} of the {summary.get('data', 'test part')}"
     if overall["n_groups"] != overall["n"]:
         scored += f", {overall['n_groups']} independent groups"
     text += f" (seed{'s' * (len(method.runs) > 1)} {seeds}) and was scored on {scored}."
