@@ -55,6 +55,8 @@ class DataConfig(Model):
     """Root folder of the data set."""
     layout: Literal["auto", "busi", "folders"] = "auto"
     """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks."""
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    """Axis of the stored voxels across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
     size: PositiveInt = 128
     """Side in pixels of the square the networks see; masks are scored at the original size."""
     channels: Literal[1, 3] = 3

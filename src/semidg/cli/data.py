@@ -59,6 +59,8 @@ class IndexOptions:
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
     """Values a mask may hold, background included."""
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    """Axis across which the slices of a volume lie; auto: that of the largest voxel spacing."""
     domains: str = "layout"
     """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
     picture: Path | None = None
@@ -82,6 +84,7 @@ def index(arguments: Sequence[str]) -> int:
             options.skip_bad,
             classes=options.classes,
             domains=domains,
+            slice_axis=options.slice_axis,
             progress=lambda d, t: bars.report("indexing", d, t),
         )
     write_index(found, options.out)
@@ -132,6 +135,8 @@ class SplitOptions:
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
     """Values a mask may hold, background included."""
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    """Axis across which the slices of a volume lie; auto: that of the largest voxel spacing."""
     domains: str = "layout"
     """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
 
@@ -162,6 +167,7 @@ def split(arguments: Sequence[str]) -> int:
             options.similarity,
             classes=options.classes,
             domains=domains,
+            slice_axis=options.slice_axis,
             progress=lambda d, t: bars.report("indexing", d, t),
         )
     made = make_split(found.records, config, options.labelled, options.seed)

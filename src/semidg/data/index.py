@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semidg.data import busi, folders
-from semidg.data.duplicates import near_duplicate_groups, thumbnail
-from semidg.data.images import read_image, read_mask
+from semidg.data.duplicates import thumbnail, twin_groups
+from semidg.data.frames import Axis, in_planes
 from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
+from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.spacing import parse_spacing
 from semidg.data.styles import find_styles, style_features
 from semidg.errors import DataError
@@ -69,6 +71,7 @@ def build_index(
     *,
     classes: int = 2,
     domains: str = "layout",
+    slice_axis: Axis = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index the data set at ``root``: every file is decoded and checked, near-duplicates get one group.
@@ -76,7 +79,8 @@ def build_index(
     layout: ``auto``, ``busi`` or ``folders``. similarity: normalised cross-correlation above which two images are
     near-duplicates. skip_bad: leave a record with a problem out and note it in ``Index.skipped``, in place of the
     error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
-    styles (``data/styles.py``) in place of the domains of the layout. progress: called with (images done, all).
+    styles (``data/styles.py``) in place of the domains of the layout. slice_axis: across which the slices of a volume
+    lie (``frames.planes``). progress: called with (images done, all).
     Raises DataError with one line for each problem of the data set, all at once.
     """
     located, found = locate(Path(root), layout)
@@ -85,12 +89,14 @@ def build_index(
         records = busi.find_records(located, problems, include_normal)
     else:
         records = folders.find_records(located, problems)
+    records = in_planes(located, records, problems, slice_axis)
 
     kept: list[Record] = []
     thumbnails: list[NDArray[np.uint8]] = []
     features: list[NDArray[np.float64]] = []
     with ThreadPoolExecutor(cpu_threads()) as pool:
-        checks = pool.map(lambda record: _check(located, record, classes, domains != "layout"), records)
+        units = pool.map(lambda unit: _check_file(located, unit, classes, domains != "layout"), by_file(records))
+        checks = chain.from_iterable(units)
         for done, (record, checked) in enumerate(zip(records, checks, strict=True), start=1):
             for kind, line in checked.problems:
                 problems.add(kind, line)
@@ -108,7 +114,7 @@ def build_index(
     if domains != "layout":
         styles = find_styles(np.stack(features), int(domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
-    groups = near_duplicate_groups(np.stack(thumbnails), similarity)
+    groups = twin_groups(kept, np.stack(thumbnails), similarity)
     first: dict[int, str] = {}
     for record, group in zip(kept, groups.tolist(), strict=True):
         first.setdefault(group, record.id)
@@ -227,28 +233,36 @@ def _record(row: dict[str, str], root: Path) -> Record:
     )
 
 
+def _check_file(root: Path, records: Sequence[Record], classes: int, styled: bool) -> list[_Checked]:
+    """Check the records of one file, which is decoded once."""
+    held = hold(root, records[0], classes)
+    checked = [_check(root, record, classes, styled) for record in records]
+    del held
+    return checked
+
+
 def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:
     """Decode the image and each mask of a record and compare their sizes."""
     problems: list[tuple[str, str]] = []
     small, features, size = None, None, (0, 0)
     try:
-        grey = read_image(root / record.image, channels=1)[..., 0]
+        grey = record_image(root, record, channels=1)[..., 0]
         small, size = thumbnail(grey), (grey.shape[1], grey.shape[0])
         features = style_features(grey) if styled else None
     except DataError as error:
         problems.append(("file that cannot be used", str(error)))
     for mask in record.masks:
         try:
-            pixels = read_mask([root / mask], classes)
+            pixels = record_mask(root, replace(record, masks=(mask,), vote=False), classes)
         except DataError as error:
             problems.append(("file that cannot be used", str(error)))
             continue
         if small is not None and pixels.shape != (size[1], size[0]):
             line = f"{record.image} is {size[0]} x {size[1]}, {mask} is {pixels.shape[1]} x {pixels.shape[0]}"
             problems.append(("size of image and mask differ", line))
-    if classes > 2 and len(record.masks) > 1 and not problems:
+    if classes > 2 and len(record.masks) > 1 and not record.vote and not problems:
         try:
-            read_mask([root / mask for mask in record.masks], classes)
+            record_mask(root, record, classes)
         except DataError as error:
             problems.append(("file that cannot be used", str(error)))
     return _Checked(small, features, size, problems)

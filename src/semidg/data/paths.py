@@ -25,11 +25,11 @@ class Problems:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._found: dict[str, list[str]] = {kind: [] for kind in PROBLEMS}
+        self._found: dict[str, dict[str, None]] = {kind: {} for kind in PROBLEMS}
 
     def add(self, kind: str, line: str) -> None:
         """Note one problem; ``kind`` is a key of PROBLEMS, ``line`` names the file."""
-        self._found[kind].append(printable(line))
+        self._found[kind][printable(line)] = None  # said once, of a file with many planes too
 
     def __bool__(self) -> bool:
         return any(self._found.values())

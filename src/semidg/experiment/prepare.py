@@ -46,6 +46,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             data.split.similarity,
             classes=config.network.classes,
             domains=data.domains,
+            slice_axis=data.slice_axis,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
