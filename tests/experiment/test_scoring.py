@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from semidg.data.dataset import ImageCache
+from semidg.data.images import resize_image
+from semidg.data.reading import record_image, record_mask
 from semidg.errors import DataError
 from semidg.evaluation.calibration import PixelSums
 from semidg.evaluation.confidence import Calibration, prediction_scores
@@ -21,7 +23,7 @@ from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS, case_m
 from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.scoring import Validation, score_records
 from semidg.types import IGNORE_INDEX, Record
-from volume_support import HEIGHT, WIDTH, plane, read_volumes, write_volumes
+from volume_support import HEIGHT, SPACING, WIDTH, write_volumes
 
 CPU = torch.device("cpu")
 SIDE = 16
@@ -40,38 +42,31 @@ class Networks:
         return torch.stack([1 - p, p], 2)
 
 
-def small(root: Path, records: list[Record]) -> Any:
+def small(root: Path, records: Sequence[Record]) -> Any:
     """A cache without files."""
-    images = []
-    for record in records:
-        picture = Image.fromarray(plane(np.asarray(Image.open(root / record.image)), record))
-        images.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., None])
+    images = np.stack([resize_image(record_image(root, record, 1), SIDE) for record in records])
     rows = {record.id: row for row, record in enumerate(records)}
-    return SimpleNamespace(images=np.stack(images), row=rows.__getitem__)
+    return SimpleNamespace(images=images, row=rows.__getitem__)
 
 
-def mask_of(root: Path, record: Record) -> np.ndarray:
-    return plane(np.asarray(Image.open(root / record.masks[0])) > 0, record).astype(np.uint8)
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Record], ImageCache]:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Record, ...], ImageCache]:
     """Ten volumes of three to five planes."""
-    records = write_volumes(tmp_path, ("aster", "delta"))
-    read_volumes(monkeypatch, records)
-    return tmp_path, records, small(tmp_path, records)
+    root = tmp_path_factory.mktemp("scored")
+    records = write_volumes(root, ("aster", "delta"))
+    return root, records, small(root, records)
 
 
-def expected_row(root: Path, records: list[Record], cache: ImageCache) -> tuple[dict[str, float], torch.Tensor]:
+def expected_row(root: Path, records: Sequence[Record], cache: ImageCache) -> tuple[dict[str, float], torch.Tensor]:
     """A volume in one piece: metrics of the mean of the networks, and probabilities (2, D, S, S)."""
     x = torch.from_numpy(np.stack([cache.images[cache.row(r.id)] for r in records])).permute(0, 3, 1, 2) / 255
     mean = Networks().predict_each(x).mean(0)
     prediction = np.stack([label_map(to_original(p, HEIGHT, WIDTH)) for p in mean])
-    truth = np.stack([mask_of(root, r) for r in records])
-    return case_metrics(prediction, truth, spacing=(3.0, 0.8, 0.5)), mean.transpose(0, 1)
+    truth = np.stack([record_mask(root, r) for r in records])
+    return case_metrics(prediction, truth, spacing=SPACING), mean.transpose(0, 1)
 
 
-def test_a_volume_is_one_row_with_three_dimensional_metrics(data: tuple[Path, list[Record], ImageCache]) -> None:
+def test_a_volume_is_one_row_with_three_dimensional_metrics(data: tuple[Path, tuple[Record, ...], ImageCache]) -> None:
     root, records, cache = data
     shuffled = [records[k] for k in np.random.default_rng(0).permutation(len(records))]
     networks = Networks()
@@ -86,7 +81,7 @@ def test_a_volume_is_one_row_with_three_dimensional_metrics(data: tuple[Path, li
     assert list(table)[:6] == heads
     assert {*METRICS, *LESION_COUNTS, *MM_METRICS, "expected_dice"} <= set(table)
     for _, row in table.iterrows():
-        own = [r for r in records if r.volume == f"{row['domain']}/images/{row['id'].rpartition('/')[2]}.png:z"]
+        own = [r for r in records if r.image == row["id"].replace("/", "/images/") + ".nii.gz"]
         assert row["planes"] == len(own)
         assert row["group"] == own[0].group
         expected, probabilities = expected_row(root, own, cache)
@@ -98,23 +93,27 @@ def test_a_volume_is_one_row_with_three_dimensional_metrics(data: tuple[Path, li
     assert len(scores.pixels.brier[""]) == 10
 
 
-def test_a_volume_is_scored_on_the_planes_that_are_there(data: tuple[Path, list[Record], ImageCache]) -> None:
+def test_a_volume_is_scored_on_the_planes_that_are_there(data: tuple[Path, tuple[Record, ...], ImageCache]) -> None:
     root, records, cache = data
-    own = [r for r in records if r.group == "aster/p2"]
+    own = [r for r in records if r.image == "aster/images/p2.nii.gz"]
     assert len(own) == 5
     kept = [own[0], own[1], own[3]]
     row = score_records(Networks(), kept, cache, root).tables["mean"].iloc[0]  # type: ignore[arg-type]
     assert (row["id"], row["planes"]) == ("aster/p2", 3)
     x = torch.from_numpy(np.stack([cache.images[cache.row(r.id)] for r in own])).permute(0, 3, 1, 2) / 255
     prediction = np.stack([label_map(to_original(p, HEIGHT, WIDTH)) for p in Networks().predict_each(x).mean(0)])[:4]
-    truth = np.stack([mask_of(root, r) for r in own])[:4]
+    truth = np.stack([record_mask(root, r) for r in own])[:4]
     truth[2] = IGNORE_INDEX  # what is not there is not known, and takes up its place
-    expected = case_metrics(prediction, truth, spacing=(3.0, 0.8, 0.5))
+    expected = case_metrics(prediction, truth, spacing=SPACING)
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
-def test_images_and_volumes_together(data: tuple[Path, list[Record], ImageCache]) -> None:
+def test_images_and_volumes_together(
+    data: tuple[Path, tuple[Record, ...], ImageCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, records, cache = data
+    truths = {r.id: record_mask(root, r) for r in records}
+    monkeypatch.setattr("semidg.experiment.scoring.record_mask", lambda root, record, classes: truths[record.id])
     single = [replace(records[0], frame=None, slice_mm=None), *records[3:]]
     mixed = score_records(Networks(), single, cache, root).tables["mean"]  # type: ignore[arg-type]
     assert mixed["planes"].tolist()[:2] == [1, 4]
@@ -125,7 +124,7 @@ def test_images_and_volumes_together(data: tuple[Path, list[Record], ImageCache]
     assert "planes" not in score_records(Networks(), plain, cache, root).tables["mean"]  # type: ignore[arg-type]
 
 
-def test_validation_dice_is_that_of_volumes(data: tuple[Path, list[Record], ImageCache]) -> None:
+def test_validation_dice_is_that_of_volumes(data: tuple[Path, tuple[Record, ...], ImageCache]) -> None:
     root, records, cache = data
     tables = score_records(Networks(), records, cache, root).tables  # type: ignore[arg-type]
     dice = Validation(records, cache, root, 2).dice(Networks(), 6, CPU)  # type: ignore[arg-type]
@@ -149,7 +148,7 @@ def test_planes_of_a_volume_are_one_row_of_the_sums_of_pixels() -> None:
 
 
 def test_a_case_without_a_known_pixel_is_named(
-    data: tuple[Path, list[Record], ImageCache], monkeypatch: pytest.MonkeyPatch
+    data: tuple[Path, tuple[Record, ...], ImageCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, records, cache = data
     monkeypatch.setattr(

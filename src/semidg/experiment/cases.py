@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,9 +99,13 @@ def _number(record: Record) -> int:
 
 
 def _common_id(record: Record) -> str:
-    if record.volume is None or record.frame is None:
+    frame = record.frame
+    if record.volume is None or frame is None:
         return record.id
-    name = record.id.removesuffix(str(record.frame)).rstrip(" :#_-/.@")
-    if name == record.id or not name:
+    spelled = f"{frame.axis}0*{frame.number}"
+    if frame.time is not None:
+        spelled = f"(?:t0*{frame.time}{spelled}|{spelled}t0*{frame.time})"
+    found = re.fullmatch(rf"(.+?)[ :#_\-/.@]*(?<![a-z0-9]){spelled}", record.id, re.DOTALL)
+    if found is None:
         return record.volume
-    return name if record.frame.time is None else f"{name} t{record.frame.time}"
+    return found[1] if frame.time is None else f"{found[1]}/t{frame.time}"
