@@ -101,10 +101,34 @@ class NetworkConfig(Model):
     """package (EfficientNet-Lite0 from the installed package), hub (download), none, or a file."""
     classes: Annotated[int, Field(ge=2, le=254)] = 2
     """Number of classes, background included."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in the order of their numbers, background first; empty: background and lesion, or numbers
+    where there are more than two."""
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
     """Dilations of the ASPP module (DeepLabV3+ only); above the side of its feature map a dilation does nothing."""
     dropout: Fraction = 0.5
     """Dropout in the ASPP module (DeepLabV3+ only)."""
+
+    @model_validator(mode="after")
+    def _named(self) -> NetworkConfig:
+        names = self.class_names
+        if names and len(names) != self.classes:
+            raise ValueError(
+                f"network.class_names has {len(names)} names for {self.classes} classes (network.classes), background "
+                "included; make them agree"
+            )
+        if any(not name.strip() or not name.isprintable() for name in names) or len(set(names)) < len(names):
+            raise ValueError("network.class_names: each class needs a printable name that no other class has")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each class number."""
+        if self.class_names:
+            return self.class_names
+        if self.classes == 2:
+            return "background", "lesion"
+        return "background", *(f"class {number}" for number in range(1, self.classes))
 
 
 class LabelledViewConfig(Model):
