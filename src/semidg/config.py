@@ -66,6 +66,8 @@ class DataConfig(Model):
     (the largest) to style-K, for data that do not name scanners: a stated proxy, no scanner."""
     include_normal: bool = False
     """BUSI: also use the normal class (no lesion)."""
+    ignore_label: Annotated[int, Field(ge=-32768, le=65535)] | None = None
+    """Value in the mask files of pixels that are not known: they are in no loss and in no metric."""
     balance: Literal["none", "flip"] = "none"
     """flip: training images of every class but the largest (BUSI: malignant) are also used flipped left-right."""
     cache: Path | None = None
@@ -225,6 +227,11 @@ class ExperimentConfig(Model):
             raise ValueError("data.split.reserve and data.split.oracle divide a held-out domain; set data.split.target")
         if split.oracle and not split.reserve:
             raise ValueError("data.split.oracle trains on reserved images; set data.split.reserve, to 0.5 say")
+        ignored, taken = self.data.ignore_label, self.network.classes if self.network.classes > 2 else 1
+        if ignored is not None and 0 <= ignored < taken:
+            raise ValueError(f"data.ignore_label {ignored} is the number of a class; give those pixels another value")
+        if split.protocol == "published" and ignored is not None:
+            raise ValueError("data.split.protocol published knows no ignored pixels; leave data.ignore_label out")
         if split.protocol == "published" and self.network.classes != 2:
             raise ValueError("data.split.protocol published knows two classes; choose grouped or random for more")
         return self

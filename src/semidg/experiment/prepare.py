@@ -47,6 +47,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             classes=config.network.classes,
             domains=data.domains,
             slice_axis=data.slice_axis,
+            ignore_label=data.ignore_label,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
