@@ -80,7 +80,7 @@ def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: A
     """
     found: list[Record] = []
     for record in records:
-        if record.width or not any(map(_may_hold_planes, (record.image, *record.masks))):
+        if record.width or not any(map(may_hold_planes, (record.image, *record.masks))):
             found.append(record)
             continue
         try:
@@ -99,7 +99,8 @@ def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: A
     return found
 
 
-def _may_hold_planes(name: str) -> bool:
+def may_hold_planes(name: str) -> bool:
+    """Whether a file of this ending can hold several planes; else it need not be opened to know."""
     return is_nifti_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))
 
 

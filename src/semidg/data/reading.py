@@ -112,7 +112,7 @@ def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -
             fits = axis < 3 <= pixels.ndim and frame.number < pixels.shape[axis]
             fits = fits and (pixels.ndim == 3 or (frame.time is not None and frame.time < times))
         if fits:
-            return nifti.plane(pixels, frame)
+            return np.ascontiguousarray(nifti.plane(pixels, frame))
         count = f"{' x '.join(map(str, pixels.shape))} voxels"
     else:
         number = 0 if frame is None else frame.number
