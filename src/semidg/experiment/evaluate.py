@@ -138,6 +138,7 @@ def _evaluate(
         "protocol": scored.protocol.name,
         "mark": scored.protocol.mark,
         "target": config.data.split.target,
+        "classes": config.network.names,
         "checkpoint": chosen,
         "chosen_on": f"{protocol_of(config.data.split).selection} part" if chosen == "best" else None,
         "training_seconds": results["last" if "last" in results else chosen]["training_seconds"],

@@ -23,7 +23,8 @@ from semidg.evaluation.predict import confidence_map, label_map, predict_batches
 from semidg.evaluation.protocols import PROTOCOLS
 from semidg.experiment.bundle import Bundle, load_bundle, to_inference
 from semidg.experiment.prepare import Report
-from semidg.report.figures import CLASS_COLOURS, TRUTH_COLOUR, Picture, confidence_image, overlay
+from semidg.report.colours import CLASS_COLOURS, TRUTH_COLOUR
+from semidg.report.figures import Picture, confidence_image, overlay
 from semidg.report.runs import Method, Run
 from semidg.report.scored import read_pair, scored_cases, shown_plane
 from semidg.types import IGNORE_INDEX, Record
@@ -115,7 +116,7 @@ def draw_cases(
         run = methods[0].lead
         record = shown_plane(run, index, scored[name])
         image, truth = read_pair(run, index, record)
-        panels = (_panel("input", _fit(image)), _panel("truth (line)", _outlined(image, truth)))
+        panels = (_panel("input", _fit(image)), _truth(image, truth, run.config.network.classes))
         case = run.cases.set_index("id").loc[name]
         facts = [(key, str(case[key])) for key in ("domain", "class") if case[key]]
         facts = facts[:1] if len(facts) == 2 and facts[0][1] == facts[1][1] else facts
@@ -173,12 +174,14 @@ def _rows(
         )
         case = table.loc[name]
         note = _plane_note(case, labels, truth) if record.volume else _note(case, labels, truth, run, bundle)
-        rows[name] = Row(place, method.name, tuple(_facts(case)), note, panels)
+        rows[name] = Row(place, method.name, tuple(_facts(case, bundle.network.names)), note, panels)
     return rows
 
 
-def _facts(case: Any) -> list[tuple[str, str]]:
+def _facts(case: Any, names: Sequence[str]) -> list[tuple[str, str]]:
     facts = [("Dice", f"{100 * case['dice']:.1f} %")]
+    by_class = [(name, f"dice_{number}") for number, name in enumerate(names)]
+    facts += [(name, f"{100 * case[key]:.1f} %") for name, key in by_class if key in case.index]
     if "expected_dice" in case.index:
         facts.append(("expected", f"{100 * case['expected_dice']:.1f} %"))
     if "hd95" in case.index:
@@ -215,6 +218,13 @@ def _note(case: Any, labels: Labels, truth: Labels, run: Run, bundle: Bundle) ->
     elif (labels > 0).any() and case["dice"] == 0:
         notes.append("What was marked does not touch what is there.")
     return " ".join(notes)
+
+
+def _truth(image: Picture, truth: Labels, classes: int) -> Panel:
+    """The truth as a line; of several classes filled in their colours, as predictions are."""
+    if classes == 2:
+        return _panel("truth (line)", _outlined(image, truth))
+    return _panel("truth", overlay(_fit(image), np.where((small := _fit_labels(truth)) == IGNORE_INDEX, 0, small)))
 
 
 def _outlined(image: Picture, truth: Labels, prediction: Labels | None = None) -> Picture:

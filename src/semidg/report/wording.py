@@ -70,7 +70,15 @@ def accuracy(run: Run) -> str:
             if dice["interval"]
             else "There is no interval, because the images are not independent of each other."
         )
+        + by_class(run)
     )
+
+
+def by_class(run: Run) -> str:
+    """Mean Dice of each structure, where there are several; nothing else."""
+    blocks = [(name, run.overall.get(f"dice_{number}")) for number, name in enumerate(run.config.network.names)]
+    shown = [f"{name} {percent(block['mean'])}" for name, block in blocks if block]
+    return f" It is the mean over the classes: {', '.join(shown)}." if shown else ""
 
 
 def lesions(run: Run) -> str:
