@@ -29,7 +29,7 @@ def class_colour(number: int) -> Colour:
     if number <= len(CLASS_COLOURS):
         return CLASS_COLOURS[number - 1]
     k = number - len(CLASS_COLOURS) - 1
-    red, green, blue = colorsys.hsv_to_rgb((0.62 + k * _GOLDEN) % 1, 0.7, (0.95, 0.65)[k % 2])
+    red, green, blue = colorsys.hsv_to_rgb((0.8 + k * _GOLDEN) % 1, 0.75, (0.95, 0.6)[k % 2])
     return round(255 * red), round(255 * green), round(255 * blue)
 
 

@@ -168,7 +168,7 @@ def _rows(
         labels = label_map(full)
         confidence = _fit(confidence_image(confidence_map(temper(full, temperature))))
         panels = (
-            _panel("prediction", _outlined(image, truth, labels)),
+            _panel("prediction", _outlined(image, truth if len(full) == 2 else np.zeros_like(truth), labels)),
             _panel("confidence", confidence),
             _panel("errors", error_map(_fit(image), _fit_labels(labels), _fit_labels(truth))),
         )

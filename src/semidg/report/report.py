@@ -86,12 +86,17 @@ def _facts(methods: Sequence[Method]) -> list[tuple[str, str, str]]:
     facts = [("Mean Dice", *_mean(methods[0]))]
     if block := run.overall.get("lesions"):
         sensitivity = f"sensitivity {wording.percent(block['sensitivity']['value'])}"
-        facts.append(("Lesions missed", f"{block['missed']} of {block['true']}", sensitivity))
+        what = "Lesions" if len(run.config.network.names) == 2 else "Regions"
+        facts.append((f"{what} missed", f"{block['missed']} of {block['true']}", sensitivity))
         facts.append(("False regions", str(block["false"]), f"in {run.scored}"))
     if row := wording.referral_row(run):
         share = f"{100 * row['referred']:.0f} %"
         facts.append(
-            (f"Dice without the least certain {share}", wording.percent(row["dice_kept"]), f"{row['n_kept']} images")
+            (
+                f"Dice without the least certain {share}",
+                wording.percent(row["dice_kept"]),
+                f"{row['n_kept']} {run.unit}",
+            )
         )
     return facts
 
@@ -156,10 +161,9 @@ _COLOURS = (
     "the truth."
 )
 _CLASS_COLOURS = (
-    "Truth and prediction are filled in the colours of the classes; in the picture of the prediction the truth is a "
-    "blue line too. Confidence runs from dark blue (all classes equal) to yellow (certain). Errors: orange stripes are "
-    "marked but not there, full blue is there but not marked, purple stripes have another class; the white line is the "
-    "truth."
+    "Truth and prediction are filled in the colours of the classes. Confidence runs from dark blue (all classes equal) "
+    "to yellow (certain). Errors: orange stripes are marked but not there, full blue is there but not marked, purple "
+    "stripes have another class; the white line is the truth."
 )
 
 

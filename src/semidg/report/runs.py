@@ -47,10 +47,13 @@ class Run:
     @property
     def scored(self) -> str:
         """What was scored, with its number: ``65 images``, or ``12 volumes (130 planes)``."""
-        n = self.overall["n"]
-        if "planes" not in self.cases.columns:
-            return f"{n} images"
-        return f"{n} volume{'s' * (n != 1)} ({self.cases['planes'].sum():.0f} planes)"
+        text = f"{self.overall['n']} {self.unit}"
+        return text if self.unit == "images" else f"{text} ({self.cases['planes'].sum():.0f} planes)"
+
+    @property
+    def unit(self) -> str:
+        """images or volumes: what a row of ``cases`` is."""
+        return "volumes" if "planes" in self.cases.columns else "images"
 
 
 @dataclass(frozen=True)

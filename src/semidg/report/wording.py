@@ -86,12 +86,13 @@ def lesions(run: Run) -> str:
     block = run.overall.get("lesions")
     if block is None:
         return f"How many lesions were missed was not counted; semidg evaluate {run.path} counts them."
+    of = "lesion" if len(run.config.network.names) == 2 else "region"
     if not block["true"]:
-        return f"No image has a lesion; false regions marked: {block['false']}."
+        return f"No image has a {of}; false regions marked: {block['false']}."
     found = block["sensitivity"]
     text = (
-        f"Of {block['true']} lesions {block['missed'] or 'none'} {'was' if block['missed'] <= 1 else 'were'} missed: "
-        "lesion sensitivity "
+        f"Of {block['true']} {of}s {block['missed'] or 'none'} {'was' if block['missed'] <= 1 else 'were'} missed: "
+        f"{of} sensitivity "
         f"{with_interval(found['value'], found['interval'])}. "
     )
     if not block["false"]:
