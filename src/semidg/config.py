@@ -66,7 +66,7 @@ class DataConfig(Model):
     (the largest) to style-K, for data that do not name scanners: a stated proxy, no scanner."""
     include_normal: bool = False
     """BUSI: also use the normal class (no lesion)."""
-    ignore_label: Annotated[int, Field(ge=-32768, le=65535)] | None = None
+    ignore_label: int | None = Field(default=None, ge=-32768, le=65535)
     """Value in the mask files of pixels that are not known: they are in no loss and in no metric."""
     balance: Literal["none", "flip"] = "none"
     """flip: training images of every class but the largest (BUSI: malignant) are also used flipped left-right."""
