@@ -106,7 +106,7 @@ def test_500_damaged_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
             files += 1
     assert files >= 500
     for name in ("x.png", "x.tif", "x.dcm", "x.nii", "x.nii.gz", "m.nii.gz"):
-        assert outcomes[f"{name} image read"]
+        assert outcomes[f"{name} image read"] or name == "x.png"  # each of its pieces has a checksum
         assert outcomes[f"{name} refused"] + outcomes[f"{name} image refused"]
     assert outcomes["m.nii.gz mask read"]
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024  # of kilobytes, on Linux

@@ -20,7 +20,7 @@ from semidg.data.frames import Axis, in_planes
 from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.spacing import parse_spacing
-from semidg.data.styles import find_styles, style_features
+from semidg.data.styles import file_means, find_styles, style_features
 from semidg.errors import DataError
 from semidg.files import atomic_path
 from semidg.types import Frame, Record
@@ -119,7 +119,7 @@ def build_index(
     if not kept:
         raise DataError(f"{root}: no image found in the layout {found!r}; docs/reference/data-formats.md shows it")
     if domains != "layout":
-        styles = find_styles(np.stack(features), int(domains.partition(":")[2]))
+        styles = find_styles(file_means(kept, np.stack(features)), int(domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
     groups = twin_groups(kept, np.stack(thumbnails), similarity)
     first: dict[int, str] = {}

@@ -23,7 +23,7 @@ from semidg.data.store import Decoded, Store
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
-_store = Store(2**30)  # 1 GiB
+_store = Store(2**28)  # 256 MiB, and always the files of one record
 
 
 class _Coding(NamedTuple):
