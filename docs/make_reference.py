@@ -69,7 +69,7 @@ def type_text(annotation: Any, info: FieldInfo | None = None) -> str:
         if type(None) in arguments:
             text += ", or none"
     elif origin is tuple and arguments[-1] is Ellipsis:
-        text = f"any of {type_text(arguments[0])}"
+        text = f"{'any of' if get_origin(arguments[0]) is Literal else 'list of'} {type_text(arguments[0])}"
     elif origin is tuple:
         text = f"{len(arguments)} x {type_text(arguments[0])}"
     else:
@@ -95,7 +95,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "`true`" if value else "`false`"
     if isinstance(value, tuple | list):
-        return "`[" + ", ".join(f"{v:g}" for v in value) + "]`"
+        return "`[" + ", ".join(v if isinstance(v, str) else f"{v:g}" for v in value) + "]`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

@@ -66,6 +66,8 @@ class DataConfig(Model):
     (the largest) to style-K, for data that do not name scanners: a stated proxy, no scanner."""
     include_normal: bool = False
     """BUSI: also use the normal class (no lesion)."""
+    ignore_label: int | None = Field(default=None, ge=-32768, le=65535)
+    """Value in the mask files of pixels that are not known: they are in no loss and in no metric."""
     balance: Literal["none", "flip"] = "none"
     """flip: training images of every class but the largest (BUSI: malignant) are also used flipped left-right."""
     cache: Path | None = None
@@ -101,10 +103,34 @@ class NetworkConfig(Model):
     """package (EfficientNet-Lite0 from the installed package), hub (download), none, or a file."""
     classes: Annotated[int, Field(ge=2, le=254)] = 2
     """Number of classes, background included."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in the order of their numbers, background first; empty: background and lesion, or numbers
+    where there are more than two."""
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
     """Dilations of the ASPP module (DeepLabV3+ only); above the side of its feature map a dilation does nothing."""
     dropout: Fraction = 0.5
     """Dropout in the ASPP module (DeepLabV3+ only)."""
+
+    @model_validator(mode="after")
+    def _named(self) -> NetworkConfig:
+        names = self.class_names
+        if names and len(names) != self.classes:
+            raise ValueError(
+                f"network.class_names has {len(names)} names for {self.classes} classes (network.classes), background "
+                "included; make them agree"
+            )
+        if any(not name.strip() or not name.isprintable() for name in names) or len(set(names)) < len(names):
+            raise ValueError("network.class_names: each class needs a printable name that no other class has")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each class number."""
+        if self.class_names:
+            return self.class_names
+        if self.classes == 2:
+            return "background", "lesion"
+        return "background", *(f"class {number}" for number in range(1, self.classes))
 
 
 class LabelledViewConfig(Model):
@@ -201,6 +227,11 @@ class ExperimentConfig(Model):
             raise ValueError("data.split.reserve and data.split.oracle divide a held-out domain; set data.split.target")
         if split.oracle and not split.reserve:
             raise ValueError("data.split.oracle trains on reserved images; set data.split.reserve, to 0.5 say")
+        ignored, taken = self.data.ignore_label, self.network.classes if self.network.classes > 2 else 1
+        if ignored is not None and 0 <= ignored < taken:
+            raise ValueError(f"data.ignore_label {ignored} is the number of a class; give those pixels another value")
+        if split.protocol == "published" and ignored is not None:
+            raise ValueError("data.split.protocol published knows no ignored pixels; leave data.ignore_label out")
         if split.protocol == "published" and self.network.classes != 2:
             raise ValueError("data.split.protocol published knows two classes; choose grouped or random for more")
         return self

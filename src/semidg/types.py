@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-#: Grey level of unlabelled or ignored pixels in a label tensor.
+#: Class number of unlabelled or ignored pixels in a label map.
 IGNORE_INDEX = 255
 
 
@@ -48,6 +48,7 @@ class Record:
     ``height`` are in pixels. ``spacing`` is the distance of two pixels of the original image in mm, from row to row
     and from column to column; None if not known. ``frame`` is the plane that is meant of an image and its masks where
     the files hold several, and ``slice_mm`` the distance from one plane of a volume to the next; else both are None.
+    ``ignore`` is the value in the mask files of pixels that are not known; None where all are.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Record:
     frame: Frame | None = None
     slice_mm: float | None = None
     vote: bool = False
+    ignore: int | None = None
 
     @property
     def labelled(self) -> bool:

@@ -161,7 +161,7 @@ def test_summary_is_complete_and_marks_what_was_fitted_on_the_same_part() -> Non
     assert low <= here["expected_dice"]["pearson"]["value"] <= high
     assert here["expected_dice"]["bias"]["value"] == pytest.approx(float((cases.expected_dice - cases.dice).mean()))
     assert [row["referred"] for row in here["referral"]] == [0.1, 0.2, 0.3, 0.5]
-    plain = confidence_summary(cases, PixelSums(Calibration(), pixels.reliability, pixels.brier, pixels.bounded), None)
+    plain = confidence_summary(cases, PixelSums(Calibration(), pixels.reliability, pixels.brier), None)
     assert plain["calibrated_on"] is None
     assert not plain["in_sample"]
 

@@ -373,6 +373,60 @@ def test_tree_and_distance_transform_give_the_same(
         np.testing.assert_allclose(few, many, atol=1e-12)
 
 
+# Volumes
+
+volumes = st.builds(random_pair, st.integers(0, 2**32 - 1), st.just(3))
+#: What does not ask where the boundary runs, nor how large the box is.
+COUNTED = {"area", "dice", "iou", "precision", "sensitivity", "specificity", "area_error", "area_bias", *LESION_COUNTS}
+
+
+@settings(max_examples=40, deadline=None)
+@given(volumes, st.integers(0, 2**32 - 1))
+def test_volumes_with_ignored_voxels_agree_with_the_slow_reference(
+    pair: tuple[np.ndarray, np.ndarray], seed: int
+) -> None:
+    prediction, truth = pair
+    truth = np.where(np.random.default_rng(seed).random(truth.shape) < 0.2, IGNORE_INDEX, truth).astype(np.uint8)
+    assume((prediction[truth != IGNORE_INDEX] == 1).any() and (truth == 1).any())
+    spacing = (3.0, 0.8, 0.5)
+    result = case_metrics(prediction, truth, spacing=spacing)
+    assert result == pytest.approx(slow_reference(prediction, truth, spacing), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs)
+def test_a_volume_of_one_plane_is_counted_like_its_image_but_is_all_boundary(
+    pair: tuple[np.ndarray, np.ndarray],
+) -> None:
+    prediction, truth = pair
+    flat, deep = case_metrics(prediction, truth), case_metrics(prediction[None], truth[None])
+    assert {name: deep[name] for name in COUNTED} == {name: flat[name] for name in COUNTED}
+    assert boundary(truth[None] > 0).sum() == (truth > 0).sum()
+    assert deep == pytest.approx(slow_reference(prediction[None], truth[None]), abs=1e-9)
+    # distances are those between the sets in place of their outlines
+    sets = surface_distances(prediction > 0, truth > 0)
+    assert deep["hd"] == pytest.approx(max(values.max() for values in sets))
+    assert deep["assd"] == pytest.approx(np.concatenate(sets).mean())
+
+
+@pytest.mark.parametrize(("row", "prediction", "truth"), [(r, p, t) for r, of in ROWS.items() for p, t in of])
+def test_the_table_of_empty_masks_holds_for_volumes(
+    row: tuple[str, str], prediction: np.ndarray, truth: np.ndarray
+) -> None:
+    spacing = (3.0, 0.5, 0.25)
+    p, t = (np.stack([m, m]) for m in (prediction, truth))
+    result, flat = case_metrics(p, t, spacing=spacing), case_metrics(prediction, truth, spacing=spacing[1:])
+    assert {name: result[name] for name in COUNTED} == pytest.approx({name: flat[name] for name in COUNTED})
+    if not p.any() or not t.any():
+        wrong = p.any() != t.any()
+        for name in ("hd", "hd95", "assd"):
+            assert result[name] == pytest.approx(wrong * np.linalg.norm((2, 6, 8)))
+            assert result[f"{name}_mm"] == pytest.approx(wrong * np.linalg.norm((6, 3, 2)))
+        assert {result[name] for name in ("nsd", "nsd_mm", "boundary_f1")} == {1 - wrong}
+    elif row != ("everything", "any"):
+        assert result == pytest.approx(slow_reference(p, t, spacing), abs=1e-9)
+
+
 # Single facts
 
 

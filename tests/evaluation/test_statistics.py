@@ -16,6 +16,7 @@ from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS
 from semidg.evaluation.statistics import (
     SIZES,
     bootstrap_interval,
+    class_metrics,
     detectable_difference,
     resampled_sums,
     standard_error,
@@ -230,7 +231,7 @@ def test_summary_takes_the_metrics_the_table_has() -> None:
     summary = summarise(cases)
     assert "by_size" not in summary
     block = summary["overall"]
-    assert list(block) == ["n", "n_groups", *(m for m in METRICS if m != "hd95"), "area_bias", "hd95_mm"]
+    assert list(block) == ["n", "n_groups", *(m for m in METRICS if m != "hd95"), "area_bias", "hd95_mm", "dice_1"]
     assert "hd95_mm" in MM_METRICS
     only = summarise(cases, ["assd"])
     assert list(only["overall"]) == ["n", "n_groups", "assd"]
@@ -298,3 +299,18 @@ def test_a_case_without_a_value_is_never_dropped_in_silence() -> None:
         summarise(table()[["id", "domain", "class", "group"]])
     with pytest.raises(DataError, match="empty"):
         summarise(table()[:0])
+
+
+def test_every_metric_of_every_class_is_summarised_like_that_of_all() -> None:
+    generator = np.random.default_rng(2)
+    cases = pd.DataFrame({"id": [str(k) for k in range(12)], "domain": "d", "class": "c", "group": np.arange(12) // 2})
+    for name in ("dice", "dice_1", "dice_2", "hd95_mm_2", "nsd_1", "lesions_1", "expected_dice", "dice_x"):
+        cases[name] = generator.random(12)
+    assert class_metrics(cases.columns) == ["dice_1", "dice_2", "hd95_mm_2", "nsd_1"]
+    result = summarise(cases)
+    assert list(result["overall"]) == ["n", "n_groups", "dice", "dice_1", "dice_2", "hd95_mm_2", "nsd_1"]
+    alone = summarise(cases.drop(columns="dice").rename(columns={"dice_2": "dice"}), ["dice"])
+    own, plain = result["overall"]["dice_2"], alone["overall"]["dice"]
+    assert own.pop("interval") == pytest.approx(plain.pop("interval"))
+    assert own == pytest.approx(plain)
+    assert result["by_domain"]["d"]["dice_1"]["mean"] == pytest.approx(cases["dice_1"].mean())

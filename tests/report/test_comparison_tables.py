@@ -305,3 +305,35 @@ def test_the_figure_names_every_arm_at_its_line(tmp_path: Path, labelled: list[f
         assert shown.count(arm) >= len(targets) or arm == "a"
     assert ("labelled, % of the training images" in shown) == (len(labelled) > 1)
     assert ("mean of 2 held-out domains" in shown) == (len(targets) > 1)
+
+
+def test_several_classes_have_their_dice_in_every_table(tmp_path: Path) -> None:
+    network = {"network.classes": 3, "network.class_names": ["background", "left | cavity", "ring"]}
+    cells = expand(comparison({"a": network, "b": network | {"data.size": 64}}, seeds=[0, 1], targets=["x", "y"]))
+    tables = {}
+    for cell in cells:
+        cases = cases_of(cell)
+        cases["dice_1"], cases["dice_2"] = cases["dice"] ** 2, cases["dice"] / 2
+        finish(cell, tmp_path, cases)
+        tables[cell.arm, cell.target, cell.seed] = cases
+    scored = read_scored(cells, tmp_path, "test")
+    found = rows(scored, "a")
+    for row in found:
+        own = pd.concat([tables[row.arm, row.target, seed] for seed in (0, 1)])
+        assert row.by_class == pytest.approx({"left | cavity": own["dice_1"].mean(), "ring": own["dice_2"].mean()})
+    for row in mean_rows(scored, "a"):
+        parts = [pd.concat([tables[row.arm, t, s] for s in (0, 1)])["dice_2"].mean() for t in ("x", "y")]
+        assert row.by_class["ring"] == pytest.approx(np.mean(parts))
+    write_tables("t", "a", cells, tmp_path, "test")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["dice of ring"].iloc[0] == pytest.approx(found[0].by_class["ring"], abs=1e-5)
+    text = (tmp_path / "table.md").read_text("utf-8")
+    assert f"left \\| cavity {100 * found[0].by_class['left | cavity']:.1f}" in text
+    assert "by class" in Page(tmp_path / "index.html").text
+
+
+def test_one_foreground_class_has_no_column_of_classes(grid: tuple[list[Cell], Path]) -> None:
+    cells, out = grid
+    write_tables("t", "a", cells, out, "test")
+    assert "by class" not in (out / "table.md").read_text("utf-8")
+    assert not any(name.startswith("dice of") for name in pd.read_csv(out / "table.csv"))

@@ -19,8 +19,9 @@ from semidg.experiment.evaluate import write_cases
 from semidg.report.blocks import Table
 from semidg.report.distributions import size_names
 from semidg.report.gallery import FALSE_NEGATIVE, FALSE_POSITIVE, choose, draw_cases, error_map
+from semidg.report.paired import comparison
 from semidg.report.report import write_report
-from semidg.report.results import comparison, results
+from semidg.report.results import results
 from semidg.report.runs import read_methods, why_not_paired
 from semidg.report.wording import weakness
 

@@ -28,6 +28,8 @@ class PhantomOptions:
     """Lateral size in pixels."""
     seed: int = 0
     """The same seed gives the same images."""
+    anatomy: Literal["breast", "cardiac"] = "breast"
+    """breast: lesions, masks of 0 and 255. cardiac: hearts, masks of four classes."""
 
 
 def phantom(arguments: Sequence[str]) -> int:
@@ -37,7 +39,12 @@ def phantom(arguments: Sequence[str]) -> int:
 
     with Bars() as bars:
         write_phantom(
-            options.out, options.images, options.size, options.seed, lambda d, t: bars.report("simulating", d, t)
+            options.out,
+            options.images,
+            options.size,
+            options.seed,
+            lambda d, t: bars.report("simulating", d, t),
+            anatomy=options.anatomy,
         )
     print(f"{options.out}: 4 scanners, {options.images} images each, with masks")
     return 0

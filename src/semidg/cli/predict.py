@@ -84,6 +84,8 @@ def predict(arguments: Sequence[str]) -> int:
     print(f"{options.out}: {files} of {len(jobs)} images, each as _mask, _confidence and _overlay")
     if rows:
         print(_about_confidence(rows, options, bundle.calibration.n))
+    if rows and bundle.network.classes > 2:
+        print(f"{options.out / 'legend.png'}: colours of {', '.join(bundle.network.names[1:])}")
     for line in problems:
         print(f"semidg: error: {line}", file=sys.stderr)
     return 2 if problems else 0

@@ -125,6 +125,8 @@ def _key(root: Path, records: Sequence[Record], size: int, channels: int, classe
             source: list[object] = [record.id, relative, status.st_size, status.st_mtime_ns]
             if record.frame is not None or record.vote:
                 source += [str(record.frame), record.vote]
+            if record.ignore is not None:
+                source.append({"ignore": record.ignore})
             sources.append(source)
     content = json.dumps([_VERSION, str(root.resolve()), size, channels, classes, sources])
     return hashlib.sha256(content.encode()).hexdigest()[:32]

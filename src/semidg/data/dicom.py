@@ -65,7 +65,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         return 255 - grey if kind == "MONOCHROME1" else grey
 
 
-def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
+def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
     """Class numbers of all frames (F, H, W), by the rules of ``masks`` for the stored numbers of the whole file: in a
     palette file the numbers of its entries, in a colour file (two classes only) a number for each colour."""
     with named(path):
@@ -74,7 +74,7 @@ def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
             if classes > 2 and (stack != stack[..., :1]).any():
                 raise DataError(f"{path}: a mask of {classes} classes in colour; save the class numbers as grey image")
             stack = np.stack([one_channel(frame) for frame in stack])
-        return labels(stack, path, classes)
+        return labels(stack, path, classes, ignore)
 
 
 def _read(path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:

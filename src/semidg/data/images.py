@@ -77,19 +77,20 @@ def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_mask(paths: Sequence[Path], classes: int = 2) -> NDArray[np.uint8]:
+def read_mask(paths: Sequence[Path], classes: int = 2, ignore: int | None = None) -> NDArray[np.uint8]:
     """One mask as uint8 (H, W) of class numbers from 0 to classes - 1; several files are united.
 
     Two classes: a file holds 0 and one other value or colour, which is the foreground. More classes: a file holds the
     class numbers themselves (in a palette file, the numbers of its entries), and files that give one pixel two
-    different classes are refused. Raises DataError that names the file, the values and the mend.
+    different classes are refused. ignore: the value of pixels that are not known; they become IGNORE_INDEX. Raises
+    DataError that names the file, the values and the mend.
     """
     if not paths:
         raise DataError("a mask was asked for, but no mask file was given")
     found = []
     for path in paths:
         with opened(path) as image:
-            found.append(labels(mask_values(image, path, classes), path, classes))
+            found.append(labels(mask_values(image, path, classes), path, classes, ignore))
     return unite(found, paths)
 
 

@@ -34,6 +34,9 @@ SPACING_COLUMNS = ("row_mm", "column_mm")
 #: Three more, there if a record is a plane of a file or takes the vote of raters: ``z17``; mm; ``yes`` or empty.
 FRAME_COLUMNS = ("frame", "slice_mm", "vote")
 
+#: One more, there if a value in the masks is of pixels that are not known: that value.
+IGNORE_COLUMN = "ignore"
+
 _VOTES = {"": False, "no": False, "yes": True}
 
 
@@ -72,6 +75,7 @@ def build_index(
     classes: int = 2,
     domains: str = "layout",
     slice_axis: Axis = "auto",
+    ignore_label: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index the data set at ``root``: every file is decoded and checked, near-duplicates get one group.
@@ -80,7 +84,8 @@ def build_index(
     near-duplicates. skip_bad: leave a record with a problem out and note it in ``Index.skipped``, in place of the
     error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
     styles (``data/styles.py``) in place of the domains of the layout. slice_axis: across which the slices of a volume
-    lie (``frames.planes``). progress: called with (images done, all).
+    lie (``frames.planes``). ignore_label: the value in masks of pixels that are not known. progress: called with
+    (images done, all).
     Raises DataError with one line for each problem of the data set, all at once.
     """
     located, found = locate(Path(root), layout)
@@ -90,6 +95,8 @@ def build_index(
     else:
         records = folders.find_records(located, problems)
     records = in_planes(located, records, problems, slice_axis)
+    if ignore_label is not None:
+        records = [replace(record, ignore=ignore_label) for record in records]
 
     kept: list[Record] = []
     thumbnails: list[NDArray[np.uint8]] = []
@@ -151,18 +158,23 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
 def write_index(index: Index, path: Path) -> None:
     """Write index.csv (UTF-8), complete or not at all; raises SemidgError if it cannot be written.
 
-    Its columns are COLUMNS, SPACING_COLUMNS if a record has a spacing, and FRAME_COLUMNS if one has any of these.
+    Its columns are COLUMNS, SPACING_COLUMNS if a record has a spacing, FRAME_COLUMNS if one has any of these, and
+    IGNORE_COLUMN if one has a value to ignore.
     """
     spaced = any(record.spacing for record in index.records)
     framed = any(r.frame is not None or r.slice_mm is not None or r.vote for r in index.records)
+    ignoring = any(r.ignore is not None for r in index.records)
     with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)  # CRLF as in RFC 4180: a lone CR in a name is quoted then
-        writer.writerow((*COLUMNS, *(SPACING_COLUMNS if spaced else ()), *(FRAME_COLUMNS if framed else ())))
+        more = (*(SPACING_COLUMNS if spaced else ()), *(FRAME_COLUMNS if framed else ()))
+        writer.writerow((*COLUMNS, *more, *((IGNORE_COLUMN,) if ignoring else ())))
         for r in index.records:
             masks = _join(r.masks)
             spacing = (r.spacing or ("", "")) if spaced else ()
             row = (r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height, *spacing)
-            writer.writerow((*row, *(r.frame or "", r.slice_mm or "", "yes" if r.vote else "")) if framed else row)
+            plane = (r.frame or "", r.slice_mm or "", "yes" if r.vote else "") if framed else ()
+            unknown = ("" if r.ignore is None else r.ignore,) if ignoring else ()
+            writer.writerow((*row, *plane, *unknown))
 
 
 def read_index(path: Path, root: Path) -> Index:
@@ -230,6 +242,7 @@ def _record(row: dict[str, str], root: Path) -> Record:
         Frame.parse(frame) if frame else None,
         parse_spacing(slice_mm, slice_mm)[0] if slice_mm else None,
         _VOTES[vote],
+        int(ignore) if (ignore := row.get(IGNORE_COLUMN, "")) else None,
     )
 
 

@@ -62,6 +62,7 @@ def write_split(split: Split, root: Path, folder: Path) -> None:
     """Write labelled.txt, unlabelled.txt, validation.txt, test.txt and split.json; the whole folder or nothing.
 
     A line is ``image<TAB>mask[<TAB>mask...]``, POSIX paths relative to ``root``; an image without a mask stands alone.
+    A plane of a file is ``image#FRAME`` (``scan.nii.gz#z17``), its masks are the files that hold theirs.
     A folder that holds an older split (and its index.csv) and nothing else is replaced. Raises SplitError on a name
     with a tab or a line break, a path that leaves the root, a folder with other files, and a full disk.
     """
@@ -109,7 +110,7 @@ def read_split(folder: Path, records: Sequence[Record], root: Path) -> Split:
     if not folder.is_dir():
         raise SplitError(f"{folder}: no folder of split lists; make one with `semidg split`")
     meta = _read_meta(folder)
-    by_image = {record.image: record for record in records}
+    by_image = {_name(record): record for record in records}
     parts: dict[str, tuple[Record, ...]] = {}
     owner: dict[str, str] = {}
     for part in PARTS:
@@ -121,7 +122,7 @@ def read_split(folder: Path, records: Sequence[Record], root: Path) -> Split:
             record = _match(line, by_image, root, where, masks_needed=part != "unlabelled")
             if record.id in owner:
                 raise SplitError(
-                    f"{where}: {printable(record.image)} already stands in {owner[record.id]}.txt; "
+                    f"{where}: {printable(_name(record))} already stands in {owner[record.id]}.txt; "
                     "an image belongs to one part, remove one of the lines"
                 )
             owner[record.id] = part
@@ -149,8 +150,13 @@ def _list_text(records: Sequence[Record], root: Path) -> str:
                 resolve_inside(root, path)
             except DataError as error:
                 raise SplitError(str(error)) from error
-        lines.append("\t".join((record.image, *record.masks)) + "\n")
+        lines.append("\t".join((_name(record), *record.masks)) + "\n")
     return "".join(lines)
+
+
+def _name(record: Record) -> str:
+    """How a list calls an image."""
+    return record.image if record.frame is None else f"{record.image}#{record.frame}"
 
 
 def _refuse_foreign(folder: Path) -> None:

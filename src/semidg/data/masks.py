@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from semidg.data.counting import counts
 from semidg.errors import DataError
+from semidg.types import IGNORE_INDEX
 
 
 def binary(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
@@ -37,18 +38,25 @@ def class_numbers(values: NDArray[np.generic], path: Path, classes: int) -> NDAr
     return values.astype(np.uint8)
 
 
-def labels(values: NDArray[np.generic], path: Path, classes: int) -> NDArray[np.uint8]:
-    """``binary`` for two classes, else ``class_numbers``."""
-    return binary(values, path) if classes == 2 else class_numbers(values, path, classes)
+def labels(values: NDArray[np.generic], path: Path, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
+    """``binary`` for two classes, else ``class_numbers``; IGNORE_INDEX where a value is ``ignore``."""
+    unknown = None if ignore is None else values == ignore
+    if unknown is not None and unknown.any():
+        values = np.where(unknown, np.zeros((), values.dtype), values)
+    numbers = binary(values, path) if classes == 2 else class_numbers(values, path, classes)
+    if unknown is not None:
+        numbers[unknown] = IGNORE_INDEX
+    return numbers
 
 
 def unite(masks: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """The union of masks of class numbers (H, W); raises DataError where two differ in size or in the class of a
-    pixel that both mark."""
+    """The union of masks of class numbers (H, W), ignored where one of them ignores; raises DataError where two differ
+    in size or in the class of a pixel that both mark."""
     union = masks[0]
     for mask, path in zip(masks[1:], paths[1:], strict=True):
         _require_size(mask, path, union, paths[0])
-        if ((mask != union) & (mask > 0) & (union > 0)).any():
+        known = (mask != IGNORE_INDEX) & (union != IGNORE_INDEX)
+        if (known & (mask != union) & (mask > 0) & (union > 0)).any():
             raise DataError(f"{path}: gives pixels another class than {paths[0].name}; each pixel has one class")
         union = np.maximum(union, mask)
     return union
@@ -58,7 +66,8 @@ def majority(masks: Sequence[NDArray[np.uint8]], paths: Sequence[Path], classes:
     """What most raters say, each of them one mask of class numbers (H, W), pixel by pixel.
 
     The most frequent class wins; of two that are as frequent, the lower number, so that with two classes a tie is
-    background. Raises DataError where two masks differ in size.
+    background. Who ignores a pixel has no vote on it; one that all ignore is ignored. Raises DataError where two masks
+    differ in size.
     """
     votes = np.zeros((classes, *masks[0].shape), dtype=np.uint16)
     for mask, path in zip(masks, paths, strict=True):
@@ -66,6 +75,7 @@ def majority(masks: Sequence[NDArray[np.uint8]], paths: Sequence[Path], classes:
         for number in range(classes):
             votes[number] += mask == number
     winner: NDArray[np.uint8] = votes.argmax(0).astype(np.uint8)  # argmax takes the first of several largest
+    winner[~votes.any(0)] = IGNORE_INDEX
     return winner
 
 

@@ -92,7 +92,7 @@ def read_volume(path: Path) -> NDArray[np.uint8]:
         return stretch(voxels, *window(voxels, path), turned=header.slope < 0)
 
 
-def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
+def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
     """Class numbers of all voxels, uint8 in the shape of ``Header``, by the rules of ``masks`` for the whole file.
 
     Values with a scaling that are within 0.001 of a whole number are taken for it.
@@ -103,7 +103,7 @@ def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
             voxels = voxels * header.slope + header.inter
             whole = np.rint(voxels)
             voxels = np.where(np.abs(voxels - whole) < 0.001, whole, voxels)
-        return labels(voxels, path, classes)
+        return labels(voxels, path, classes, ignore)
 
 
 def save_like(path: Path, source: Path, voxels: NDArray[np.uint8], scale: float = 1.0) -> None:

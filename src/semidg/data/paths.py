@@ -17,6 +17,7 @@ PROBLEMS = {
     "size of image and mask differ": "a mask must have the width and height of its image",
     "name that is not unique": "two files claim one name; rename or remove one of them",
     "path that is not accepted": "a data set is read from plain files and folders below its root, with UTF-8 names",
+    "mask without a known pixel": "remove such masks, then their images are unlabelled, or mend data.ignore_label",
 }
 
 

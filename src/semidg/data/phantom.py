@@ -1,8 +1,9 @@
-"""Synthetic breast ultrasound from several scanners, with lesions and their masks, in the folders layout.
+"""Synthetic ultrasound from several scanners, with masks, in the folders layout: breasts with lesions, or hearts.
 
 Every patient is drawn from the same distribution, in millimetres; scanners differ in how they see it
-(``phantom_scanners``). Besides the lesion a picture holds things that look like one and are not: fat lobules, small
-cysts, ducts, columns without contact. It is made for demonstrations and tests, not to measure a method's worth.
+(``phantom_scanners``). Besides the lesion a picture of a breast holds things that look like one and are not: fat
+lobules, small cysts, ducts, columns without contact. Hearts (``phantom_cardiac``) have four classes. It is made for
+demonstrations and tests, not to measure a method's worth.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from semidg.data.phantom_cardiac import CLASS_NAMES, PALETTE, simulate_heart
+from semidg.data.phantom_fields import smooth, step
 from semidg.data.phantom_lesion import Lesion, draw_lesion
 from semidg.data.phantom_scanners import (
     SCANNERS,
@@ -33,7 +36,9 @@ from semidg.data.spacing import COLUMNS as SPACING_COLUMNS
 from semidg.data.spacing import FILE as SPACING_FILE
 from semidg.errors import ConfigError, DataError
 
-__all__ = ["SCANNERS", "Lesion", "Scanner", "draw_lesion", "simulate", "write_phantom"]
+__all__ = ["CLASS_NAMES", "SCANNERS", "Anatomy", "Lesion", "Scanner", "draw_lesion", "simulate", "write_phantom"]
+
+Anatomy = Literal["breast", "cardiac"]
 
 FORMAT, VERSION = "semidg-phantom", 1
 SMALLEST_SIZE = 32
@@ -70,54 +75,54 @@ def _render(
 ) -> tuple[Tissue, dict[str, int]]:
     """Tissue of a patient on a grid, and the number of distractors of each kind."""
     z, x = grid.z, grid.x
-    waves = {name: _smooth((1, 1), (12, 8), np.zeros((1, 1)), x, rng) for name in tops}
+    waves = {name: smooth((1, 1), (12, 8), np.zeros((1, 1)), x, rng) for name in tops}
     border = {
         name: tops[name] + wave * (0.15 if name == "skin" else 1.3) + x * rng.normal(0, 0.03)
         for name, wave in waves.items()
     }
 
     # layers: an interface is a step over about 0.2 mm
-    in_fat, in_gland, in_muscle = (_step(z - border[name], 0.1) for name in ("skin", "gland", "muscle"))
+    in_fat, in_gland, in_muscle = (step(z - border[name], 0.1) for name in ("skin", "gland", "muscle"))
     echo = SKIN_DB + (FAT_DB - SKIN_DB) * in_fat + (0 - FAT_DB) * in_gland + MUSCLE_DB * in_muscle
     loss = FAT_LOSS + (GLAND_LOSS - FAT_LOSS) * in_gland + (MUSCLE_LOSS - GLAND_LOSS) * in_muscle
     # septa between fat lobules: the zero lines of a smooth field form such a net
-    septa = np.exp(-((_smooth((24, 3), (24, 6), z, x, rng) / 0.18) ** 2))
+    septa = np.exp(-((smooth((24, 3), (24, 6), z, x, rng) / 0.18) ** 2))
     echo += 12 * septa * (in_fat - in_gland)
     # glandular tissue: streaks and patches; muscle: fibres along its fascia
-    streaks = 2.5 * _smooth((48, 0.9), (24, 3), z, x, rng) + 2.2 * _smooth((16, 4), (16, 6), z, x, rng)
+    streaks = 2.5 * smooth((48, 0.9), (24, 3), z, x, rng) + 2.2 * smooth((16, 4), (16, 6), z, x, rng)
     echo += streaks * (in_gland - in_muscle)
-    echo += 5 * _smooth((64, 0.7), (12, 10), z - border["muscle"] + 5, x, rng) * in_muscle
+    echo += 5 * smooth((64, 0.7), (12, 10), z - border["muscle"] + 5, x, rng) * in_muscle
 
     border["deep"] = border["muscle"] + rng.uniform(4, 8)
     interfaces = [
         # rough by about 0.03 mm, which is a good part of a wave length, and of uneven strength
         (
-            border[name][0] + 0.03 * _smooth((1, 1), (64, 1), z[:1], x, rng)[0],
-            strength * np.abs(1 + 0.6 * _smooth((1, 1), (16, 4), z[:1], x, rng)[0]),
+            border[name][0] + 0.03 * smooth((1, 1), (64, 1), z[:1], x, rng)[0],
+            strength * np.abs(1 + 0.6 * smooth((1, 1), (16, 4), z[:1], x, rng)[0]),
         )
         for name, strength in (("skin", 1.5), ("gland", 1.0), ("muscle", 1.8), ("deep", 1.2))
     ]
 
     # an uneven shape: distractors are drawn in coordinates bent by up to some mm
-    warped = z + 0.7 * _smooth((16, 3), (24, 3), z, x, rng), x + 0.7 * _smooth((16, 3), (24, 3), z, x, rng)
+    warped = z + 0.7 * smooth((16, 3), (24, 3), z, x, rng), x + 0.7 * smooth((16, 3), (24, 3), z, x, rng)
     counts = {name: int(rng.integers(0, most + 1)) for name, most in
               (("fat_lobules", 4), ("cysts", 1), ("ducts", 3), ("shadows", 2))}  # fmt: skip
     for _ in range(counts["fat_lobules"]):
         lobule = _blob(warped, tops, rng, rng.uniform(1.5, 5), rng.uniform(0.3, 0.5))
-        echo += _step(lobule, 0.15) * rng.uniform(-10, -6) * (in_gland - in_muscle)
+        echo += step(lobule, 0.15) * rng.uniform(-10, -6) * (in_gland - in_muscle)
         echo += 4 * np.exp(-((lobule / 0.2) ** 2)) * (in_gland - in_muscle)  # thin capsule all round
     for _ in range(counts["cysts"]):
-        inside = _step(_blob(warped, tops, rng, rng.uniform(0.8, 2.0), rng.uniform(0.6, 1)), 0.12)
+        inside = step(_blob(warped, tops, rng, rng.uniform(0.8, 2.0), rng.uniform(0.6, 1)), 0.12)
         echo += (-30 - echo) * inside  # anechoic
         loss = loss - 0.7 * inside
     for _ in range(counts["ducts"]):
-        centre = rng.uniform(tops["gland"] + 1, tops["muscle"] - 1) + 1.2 * _smooth((1, 1), (16, 5), z[:1], x, rng)
-        length = _step(rng.uniform(2, 6) - np.abs(x - rng.uniform(-15, 15)), 0.5)
+        centre = rng.uniform(tops["gland"] + 1, tops["muscle"] - 1) + 1.2 * smooth((1, 1), (16, 5), z[:1], x, rng)
+        length = step(rng.uniform(2, 6) - np.abs(x - rng.uniform(-15, 15)), 0.5)
         echo += -14 * np.exp(-(((z - centre) / rng.uniform(0.3, 0.6)) ** 2)) * length
     contact = np.zeros_like(x)
     for _ in range(counts["shadows"]):
         away = np.abs(x - rng.uniform(-24, 24)) - rng.uniform(0.5, 2)
-        contact = contact + rng.uniform(5, 16) * _step(-away, rng.uniform(0.3, 0.8))
+        contact = contact + rng.uniform(5, 16) * step(-away, rng.uniform(0.3, 0.8))
 
     return _add_lesion(lesion, Tissue(echo, loss, contact, tuple(interfaces)), z, x, rng), counts
 
@@ -125,8 +130,8 @@ def _render(
 def _add_lesion(lesion: Lesion, tissue: Tissue, z: Array, x: Array, rng: np.random.Generator) -> Tissue:
     """The tissue with the lesion in it: echo, attenuation, its walls; boundaries of other tissue end at it."""
     distance = lesion.distance(x, z)
-    inside = _step(distance, lesion.blur_mm)
-    texture = 1.5 * _smooth((32, 1.8), (24, 1.8), z, x, rng)
+    inside = step(distance, lesion.blur_mm)
+    texture = 1.5 * smooth((32, 1.8), (24, 1.8), z, x, rng)
     echo = tissue.echo_db + (lesion.contrast_db + texture - tissue.echo_db) * inside
     echo += lesion.halo_db * np.exp(-(((distance + 0.8) / 0.7) ** 2))
     for _ in range(lesion.calcifications):
@@ -144,11 +149,6 @@ def _add_lesion(lesion: Lesion, tissue: Tissue, z: Array, x: Array, rng: np.rand
     return Tissue(echo, attenuation, tissue.contact_db, tuple(interfaces))
 
 
-def _step(distance: Array, width: float) -> Array:
-    """Smooth step from 0 to 1 over about 4 ``width``: a logistic function."""
-    return np.asarray(0.5 + 0.5 * np.tanh(distance / (2 * width)), dtype=np.float32)
-
-
 def _blob(
     warped: tuple[Array, Array], tops: dict[str, float], rng: np.random.Generator, radius: float, aspect: float
 ) -> Array:
@@ -159,49 +159,22 @@ def _blob(
     return np.asarray((1 - np.hypot(u, v)) * radius * np.sqrt(aspect))
 
 
-def _smooth(
-    axial: tuple[int, float], lateral: tuple[int, float], z: Array, x: Array, rng: np.random.Generator
-) -> Array:
-    """A random field of about unit variance, smooth over the given lengths in mm: (knots, length) of each axis.
-
-    Gaussian bumps at regular knots with normal weights: two matrix products, and the same field on every grid. ``z``
-    may be (Nz, 1), or (Nz, Nx) where the field follows a curved layer; beyond the last knot the pattern repeats.
-    """
-    (rows, length_z), (columns, length_x) = axial, lateral
-    weights = rng.standard_normal((rows, columns)).astype(np.float32)
-    across = _bumps(x[0], columns, length_x) @ weights.T  # (Nx, rows)
-    if z.shape[1] == 1:
-        return np.asarray(_bumps(z[:, 0], rows, length_z) @ across.T)
-    # curved: look the straight field up along depth, beam by beam, linearly between fine samples
-    fine = _bumps(np.arange(rows * 4, dtype=np.float32) * length_z / 4, rows, length_z) @ across.T  # (4 rows, Nx)
-    position = z * 4 / length_z
-    lower = np.floor(position).astype(np.int64)
-    column = np.arange(x.shape[1])[None, :]
-    part = (position - lower).astype(np.float32)
-    size = fine.shape[0]
-    return np.asarray((1 - part) * fine[lower % size, column] + part * fine[(lower + 1) % size, column])
-
-
-def _bumps(position: Array, knots: int, length: float) -> Array:
-    """Periodic basis of ``knots`` Gaussian bumps, ``length`` apart: (N, knots), rows of unit norm."""
-    period = knots * length
-    away = (position[:, None] - np.arange(knots) * length + period / 2) % period - period / 2
-    basis = np.exp(-((away / length) ** 2))
-    return np.asarray(basis / np.linalg.norm(basis, axis=1, keepdims=True), dtype=np.float32)
-
-
 def write_phantom(
     out: Path,
     images_per_scanner: int = 40,
     size: int = 192,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    anatomy: Anatomy = "breast",
 ) -> None:
     """Write OUT/SCANNER/images/case_NNN.png, OUT/SCANNER/masks/case_NNN.png, OUT/spacing.csv and OUT/phantom.json.
 
-    ``size`` is the width in pixels. A case depends on (seed, scanner, number) only. ``progress(done, total)`` is called
-    after each case. An earlier phantom at ``out`` is replaced, anything else refused with DataError; a value out of
-    range raises ConfigError. Everything is written beside ``out`` first and renamed at the end.
+    ``size`` is the width in pixels. anatomy: ``breast`` with masks of 0 and 255, or ``cardiac`` with palette masks of
+    the four classes CLASS_NAMES. A case depends on (seed, scanner, number) and on the anatomy only.
+    ``progress(done, total)`` is called after each case. An earlier phantom at ``out`` is replaced, anything else
+    refused with DataError; a value out of range raises ConfigError. Everything is written beside ``out`` first and
+    renamed at the end.
     """
     if images_per_scanner < 1:
         raise ConfigError(f"images per scanner: {images_per_scanner} is too few; give 1 or more")
@@ -215,7 +188,7 @@ def write_phantom(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
             new, old = Path(scratch) / "new", Path(scratch) / "old"
-            _write(new, images_per_scanner, size, seed, progress)
+            _write(new, images_per_scanner, size, seed, anatomy, progress)
             _check_replaceable(out)  # nobody has put anything there in the meantime
             if out.exists():
                 out.rename(old)
@@ -232,8 +205,14 @@ def write_phantom(
 
 
 def _write(
-    root: Path, images_per_scanner: int, size: int, seed: int, progress: Callable[[int, int], None] | None
+    root: Path,
+    images_per_scanner: int,
+    size: int,
+    seed: int,
+    anatomy: Anatomy,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
+    draw = simulate_heart if anatomy == "cardiac" else simulate
     cases: dict[str, Any] = {}
     total = images_per_scanner * len(SCANNERS)
     for name, scanner in SCANNERS.items():
@@ -243,9 +222,12 @@ def _write(
         for number in range(images_per_scanner):
             # crc32, not hash(): the same in every process
             rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
-            image, mask, parameters = simulate(scanner, size, rng)
-            for folder, pixels in zip(folders, (image, mask), strict=True):
-                Image.fromarray(pixels).save(folder / f"case_{number:03d}.png")
+            image, mask, parameters = draw(scanner, size, rng)
+            pictures = Image.fromarray(image), Image.fromarray(mask)
+            if anatomy == "cardiac":
+                pictures[1].putpalette(PALETTE)  # the file holds the class numbers, a viewer shows colours
+            for folder, picture in zip(folders, pictures, strict=True):
+                picture.save(folder / f"case_{number:03d}.png")
             cases[f"{name}/case_{number:03d}"] = parameters
             if progress is not None:
                 progress(len(cases), total)
@@ -259,6 +241,7 @@ def _write(
         "seed": seed,
         "size": size,
         "images_per_scanner": images_per_scanner,
+        **({"anatomy": anatomy, "class_names": CLASS_NAMES} if anatomy == "cardiac" else {}),
         "scanners": {name: asdict(scanner) for name, scanner in SCANNERS.items()},
         "cases": cases,
     }

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +26,28 @@ from semidg.types import Frame, Record
 _store = Store(2**28)  # 256 MiB, and always the files of one record
 
 
+class _Coding(NamedTuple):
+    """How the values of a mask file are read: into how many classes, and which value is of pixels not known."""
+
+    classes: int
+    ignore: int | None = None
+
+
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:
     """The image as uint8 (H, W, channels), ``channels`` 1 or 3; raises DataError that names the file."""
     return plane_image(resolve_inside(root, record.image), record.frame, channels, 1 + len(record.masks))
 
 
 def record_mask(root: Path, record: Record, classes: int = 2) -> NDArray[np.uint8]:
-    """The mask as uint8 (H, W) of class numbers: its files united, or with ``vote`` what most of them say.
+    """The mask as uint8 (H, W) of class numbers: its files united, or with ``vote`` what most of them say;
+    IGNORE_INDEX where they hold the record's ``ignore``.
 
     Raises DataError that names the file.
     """
     paths = [resolve_inside(root, mask) for mask in record.masks]
     if not paths:
         raise DataError(f"{record.image}: its mask was asked for, but it has none")
-    masks = [plane_mask(path, record.frame, classes, 1 + len(paths)) for path in paths]
+    masks = [plane_mask(path, record.frame, classes, 1 + len(paths), record.ignore) for path in paths]
     return majority(masks, paths, classes) if record.vote else unite(masks, paths)
 
 
@@ -57,22 +66,25 @@ def plane_image(path: Path, frame: Frame | None, channels: int, keep: int = 2) -
     return np.array(pixels) if channels == 3 else np.array(Image.fromarray(pixels).convert("L"))[..., None]
 
 
-def plane_mask(path: Path, frame: Frame | None, classes: int = 2, keep: int = 2) -> NDArray[np.uint8]:
+def plane_mask(
+    path: Path, frame: Frame | None, classes: int = 2, keep: int = 2, ignore: int | None = None
+) -> NDArray[np.uint8]:
     """The class numbers, uint8 (H, W), of one mask file, of the plane that is meant if it holds several.
 
     The mask of one volume is also that of any time of a series. Raises DataError that names the file.
     """
     if frame is None and _by_pillow(path):
-        return read_mask([path], classes)
-    return _plane(path, frame, classes, keep)
+        return read_mask([path], classes, ignore)
+    return _plane(path, frame, _Coding(classes, ignore), keep)
 
 
 def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
     """The decoded files of a record that is a plane of them: while the list is held, all their planes are at hand,
     whatever other threads read. A file that cannot be read is no error here; reading a plane of it is."""
     held: list[Decoded] = []
+    coding = _Coding(classes, record.ignore)
     if record.frame is not None:
-        for relative, kind in ((record.image, None), *((mask, classes) for mask in record.masks)):
+        for relative, kind in ((record.image, None), *((mask, coding) for mask in record.masks)):
             with suppress(DataError):
                 held.append(_decoded(resolve_inside(root, relative), kind, 1))
     return held
@@ -88,9 +100,9 @@ def _by_pillow(path: Path) -> bool:
     return not is_nifti_name(path.name) and not is_dicom_name(path.name)
 
 
-def _plane(path: Path, frame: Frame | None, classes: int | None, keep: int) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) of the image, or with ``classes`` of the mask."""
-    pixels = _read(path, classes) if frame is None else _decoded(path, classes, keep).pixels
+def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) of the image, or with a coding of the mask."""
+    pixels = _read(path, coding) if frame is None else _decoded(path, coding, keep).pixels
     if is_nifti_name(path.name):
         times = pixels.shape[3] if pixels.ndim == 4 else 1
         if frame is None:
@@ -112,14 +124,14 @@ def _plane(path: Path, frame: Frame | None, classes: int | None, keep: int) -> N
     raise DataError(f"{path}: holds {count}, but {meant} is meant; index the data again")
 
 
-def _decoded(path: Path, classes: int | None, keep: int) -> Decoded:
-    return _store.get(path, classes, lambda: _read(path, classes), keep)
+def _decoded(path: Path, coding: _Coding | None, keep: int) -> Decoded:
+    return _store.get(path, coding, lambda: _read(path, coding), keep)
 
 
-def _read(path: Path, classes: int | None) -> NDArray[np.uint8]:
-    """All planes of the image (classes is None) or of the mask."""
+def _read(path: Path, coding: _Coding | None) -> NDArray[np.uint8]:
+    """All planes of the image (coding is None) or of the mask."""
     if is_nifti_name(path.name):
-        return nifti.read_volume(path) if classes is None else nifti.read_labels(path, classes)
+        return nifti.read_volume(path) if coding is None else nifti.read_labels(path, *coding)
     if is_dicom_name(path.name):
-        return dicom.read_pixels(path) if classes is None else dicom.read_labels(path, classes)
-    return pages.read_pages(path) if classes is None else pages.read_labels(path, classes)
+        return dicom.read_pixels(path) if coding is None else dicom.read_labels(path, *coding)
+    return pages.read_pages(path) if coding is None else pages.read_labels(path, *coding)

@@ -1,7 +1,7 @@
 """Is the confidence true? Calibration of pixels, expected against real Dice, and what referring cases would bring.
 
-Each image weighs the same, whatever its size: sums are taken over its pixels and divided by their number. Cases of
-one group are resampled together, as everywhere (``statistics``).
+Each case, an image or a whole volume, weighs the same, whatever its size: sums are taken over its pixels and divided
+by their number. Cases of one group are resampled together, as everywhere (``statistics``).
 
     ECE    = sum_b w_b |accuracy_b - confidence_b|      over bins b of the confidence (the largest probability)
     Brier  = mean over pixels of sum_c (p_c - y_c)^2 / 2     for two classes (p_1 - y_1)^2, in [0, 1]
@@ -40,22 +40,30 @@ _COVERAGES = tuple(k / 20 for k in range(1, 21))
 
 @dataclass
 class PixelSums:
-    """Sums over the pixels of each image, from which ECE and Brier score are made, before and after tempering.
+    """Sums over the pixels of each case, from which ECE and Brier score are made, before and after tempering.
 
-    Rows are images; ``reliability`` holds for each bin (share of pixels, sum of confidence, sum of correct), each
-    divided by the number of pixels looked at.
+    Rows are cases, an image or all planes of a volume; ``reliability`` holds for each bin (number of pixels, sum of
+    confidence, number of correct ones), ``brier`` (sum over the pixels of the squared distance, their number).
     """
 
     calibration: Calibration
     reliability: dict[str, list[Floats]] = field(default_factory=dict)
-    brier: dict[str, list[float]] = field(default_factory=dict)
-    bounded: list[bool] = field(default_factory=list)
+    brier: dict[str, list[Floats]] = field(default_factory=dict)
 
-    def add(self, probabilities: Tensor, prediction: npt.NDArray[np.integer[Any]], truth: npt.NDArray[Any]) -> None:
-        """One image: probabilities (K, H, W) not tempered, their label map (H, W) and the true one (H, W)."""
+    def add(
+        self,
+        probabilities: Tensor,
+        prediction: npt.NDArray[np.integer[Any]],
+        truth: npt.NDArray[Any],
+        *,
+        same_case: bool = False,
+    ) -> None:
+        """One image: probabilities (K, H, W) not tempered, their label map (H, W) and the true one (H, W).
+
+        same_case: it is a further plane of the volume that the last one belonged to.
+        """
         known = truth != IGNORE_INDEX
         band = boundary_band(truth, len(probabilities)) & known
-        self.bounded.append(bool(band.any()))
         # one number a pixel for what it is counted under: in the band or not, correct or not, and later its bin
         kind = (band.astype(np.int16) * 2 + (prediction == truth)) * np.int16(BINS)
         target = np.where(known, truth, 0)[None].astype(np.int64)
@@ -71,7 +79,7 @@ class PixelSums:
             error = np.square(p).sum(0) - 2 * np.take_along_axis(p, target, 0)[0] + 1
             if not everywhere:
                 place, confidence, error = place[known], confidence[known], error[known]
-            self.brier.setdefault(name, []).append(float(error.mean(dtype=np.float64)) / 2)
+            _append(self.brier, name, np.array([error.sum(dtype=np.float64) / 2, error.size]), same_case)
             place = place.ravel()
             count, total = (
                 np.bincount(place, weights, 4 * BINS).reshape(2, 2, BINS) for weights in (None, confidence.ravel())
@@ -79,25 +87,42 @@ class PixelSums:
             # (band, correct, bin) -> of all pixels and of the band: count, sum of confidence, number of correct ones
             table = np.stack([count.sum(1), total.sum(1), count[:, 1]], -1)
             for where, sums in (("pixels", table.sum(0)), ("boundary", table[1])):
-                self.reliability.setdefault(f"{where}{name}", []).append(sums / max(1, sums[:, 0].sum()))
+                _append(self.reliability, f"{where}{name}", sums, same_case)
 
     def summary(self, groups: npt.NDArray[Any], classes: int) -> dict[str, Any]:
         """The block ``pixels`` of a summary: ECE, Brier score and boundary ECE with intervals, reliability tables."""
         result: dict[str, Any] = {"boundary_width": BOUNDARY_WIDTH}
         for name in ("", "_uncalibrated"):
-            table = np.stack(self.reliability[f"pixels{name}"])
+            table = _shares(self.reliability[f"pixels{name}"])
             result[f"ece{name}"] = _with_interval(lambda rows, t=table: ece(t[rows]), groups)  # type: ignore[misc]
-            brier = np.array(self.brier[name])
+            sums = np.stack(self.brier[name])
+            brier = sums[:, 0] / sums[:, 1]
             result[f"brier{name}"] = _with_interval(lambda rows, b=brier: float(b[rows].mean()), groups)  # type: ignore[misc]
-            bounded = np.array(self.bounded)
+            edge = _shares(self.reliability[f"boundary{name}"])
+            bounded = edge[:, :, 0].any(axis=1)
             if bounded.any():
-                edge = np.stack(self.reliability[f"boundary{name}"])[bounded]
+                edge = edge[bounded]
                 value = _with_interval(lambda rows, t=edge: ece(t[rows]), groups[bounded])  # type: ignore[misc]
             else:
                 value = {"value": None, "interval": None}
             result[f"boundary_ece{name}"] = value
             result[f"reliability{name}"] = _reliability(table, 1 / classes)
         return result
+
+
+def _append(rows: dict[str, list[Floats]], name: str, sums: Floats, same_case: bool) -> None:
+    of = rows.setdefault(name, [])
+    if same_case:
+        of[-1] = of[-1] + sums
+    else:
+        of.append(sums)
+
+
+def _shares(sums: Sequence[Floats]) -> Floats:
+    """The table of each case divided by the number of pixels in it: (n, bins, 3); 0 where there are none."""
+    table = np.stack(sums)
+    shares: Floats = table / np.maximum(1, table[:, :, 0].sum(axis=1))[:, None, None]
+    return shares
 
 
 def boundary_band(truth: npt.NDArray[Any], classes: int, width: int = BOUNDARY_WIDTH) -> npt.NDArray[np.bool_]:

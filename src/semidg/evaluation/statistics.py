@@ -6,7 +6,8 @@ resampling here. A table of cases has the columns id, domain, class, group and o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,16 +130,16 @@ def summarise(
     ``L = {"true", "found", "missed", "false", "sensitivity": R, "precision": R, "false_per_image": R}`` and
     ``R = {"value", "interval"}``, a ratio of sums over the cases.
 
-    metrics: None takes those of SUMMARISED that the table has. The detectable difference is that of dice, or of the
-    first metric. by_size is there if the table has the column area, in [0, 1], and holds the sizes that occur, in the
-    order of SIZES; lesions if it has LESION_COUNTS.
+    metrics: None takes those of SUMMARISED that the table has, for all classes and for each (``dice_1``). The
+    detectable difference is that of dice, or of the first metric. by_size is there if the table has the column area, in
+    [0, 1], and holds the sizes that occur, in the order of SIZES; lesions if it has LESION_COUNTS.
 
     n counts rows, n_groups what is independent of each other. ``std`` is the sample standard deviation (n - 1); a
     value that does not exist (the std of one case, the interval of one group, a ratio over 0) is None. Draws in which
     the denominator of a ratio is 0 are left out of its interval. Raises DataError for a missing column or value.
     """
     if metrics is None:
-        metrics = [name for name in SUMMARISED if name in cases.columns]
+        metrics = [name for name in SUMMARISED if name in cases.columns] + class_metrics(cases.columns)
     if not metrics:
         raise DataError(f"the table of cases has no metric to summarise; it needs one of {', '.join(SUMMARISED)}")
     counted = [*LESION_COUNTS] if any(name in cases.columns for name in LESION_COUNTS) else []
@@ -187,6 +188,12 @@ def summarise(
         "by_class": by("class"),
         **({"by_size": by_size()} if sized else {}),
     }
+
+
+def class_metrics(columns: Iterable[str], metrics: Sequence[str] = SUMMARISED) -> list[str]:
+    """Those of the columns that hold one of ``metrics`` of a single class: ``dice_1``, ``dice_2``, ..."""
+    found = (re.fullmatch(r"(.+)_(\d+)", name) for name in columns)
+    return [match[0] for match in found if match is not None and match[1] in metrics]
 
 
 def check_cases(cases: pd.DataFrame, metrics: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,23 @@ from semidg.config import ExperimentConfig
 from semidg.data.reading import record_mask
 from semidg.evaluation.confidence import (
     Calibration,
+    PredictionSums,
     fit_empty,
     fit_expected_dice,
     fit_temperature,
-    prediction_scores,
 )
 from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
+from semidg.experiment.cases import cases_of
 from semidg.experiment.prepare import Prepared, Report
-from semidg.experiment.scoring import overlaps, predict_records
+from semidg.experiment.scoring import dice_of, overlap_counts, predict_records
 from semidg.method_config import FourierConfig
 from semidg.types import IGNORE_INDEX
 
 #: Fewer predictions than this are too few for the line to the real Dice, which then stays the identity.
 MINIMUM = 8
 
-_PIXELS = 4096  # of each image, for the temperature: one number needs no more
+_PIXELS = 4096  # of each case, for the temperature: one number needs no more
 _REFERENCES = 4  # amplitude windows kept with the model
 
 
@@ -58,40 +60,51 @@ def fit_calibration(
 ) -> Calibration:
     """Temperature and the line to the expected Dice, from the validation part; the identity where there is none.
 
-    The temperature is fitted on at most 4,096 pixels an image, drawn with the run's seed, at the size the networks see;
-    the line on the Dice at the original size.
+    The temperature is fitted on at most 4,096 pixels a case, drawn with the run's seed, at the size the networks see;
+    the line on the Dice at the original size, of a volume on that of the whole volume.
     """
-    records = [r for r in prepared.split.validation if r.labelled]
-    if not records:
+    cases = cases_of([r for r in prepared.split.validation if r.labelled])
+    if not cases:
         return Calibration()
+    classes = config.network.classes
     ensemble = to_inference(bundle.ensemble, device)
     generator = np.random.default_rng(config.seed)
     rows, labels = [], []
-    scores: list[list[float | None]] = []  # of each image, by foreground class
+    scores: list[list[float | None]] = []  # of each case, by foreground class
     dice: list[list[float]] = []
     absent: list[bool] = []
 
-    predictions = predict_records(ensemble, records, prepared.cache, config.trainer.eval_batch, device)
-    for done, (record, each) in enumerate(predictions, 1):
-        probabilities = each.mean(0)
-        scores.append(prediction_scores(probabilities))
-        small = np.asarray(prepared.cache.masks[prepared.cache.row(record.id)]).reshape(-1)
-        known = np.flatnonzero(small != IGNORE_INDEX)
-        taken = generator.choice(known, min(_PIXELS, len(known)), replace=False)
-        rows.append(probabilities.flatten(1).T.numpy()[taken].astype(np.float64))
-        labels.append(small[taken].astype(np.int64))
-        truth = record_mask(prepared.index.root, record, config.network.classes)
-        prediction = label_map(to_original(probabilities, record.height, record.width))
-        dice.append(overlaps(prediction, truth, config.network.classes))
-        absent += [not (truth == number).any() for number in range(1, config.network.classes)]
-        if report:
-            report("calibrating", done, len(records))
+    planes = [record for case in cases for record in case.planes]
+    predictions = predict_records(ensemble, planes, prepared.cache, config.trainer.eval_batch, device)
+    done = 0
+    for case in cases:
+        certainty, counts = PredictionSums(classes), np.zeros((classes - 1, 2), np.int64)
+        present: set[int] = set()
+        for record, each in islice(predictions, len(case.planes)):
+            probabilities = each.mean(0)
+            certainty.add(probabilities)
+            small = np.asarray(prepared.cache.masks[prepared.cache.row(record.id)]).reshape(-1)
+            known = np.flatnonzero(small != IGNORE_INDEX)
+            wanted = max(1, _PIXELS // len(case.planes))
+            taken = generator.choice(known, min(wanted, len(known)), replace=False)
+            rows.append(probabilities.flatten(1).T.numpy()[taken].astype(np.float64))
+            labels.append(small[taken].astype(np.int64))
+            truth = record_mask(prepared.index.root, record, classes)
+            prediction = label_map(to_original(probabilities, record.height, record.width))
+            counts += overlap_counts(prediction, truth, classes)
+            present.update(np.unique(truth).tolist())
+            done += 1
+            if report:
+                report("calibrating", done, len(planes))
+        scores.append(certainty.scores())
+        dice.append(dice_of(counts))
+        absent += [number not in present for number in range(1, classes)]
     temperature = fit_temperature(np.concatenate(rows), np.concatenate(labels))
     pairs = [(s, d) for of, real in zip(scores, dice, strict=True) for s, d in zip(of, real, strict=True)]
     empty = fit_empty(np.array([d for s, d in pairs if s is None]), float(np.mean(absent)))
     found = np.array([(s, d) for s, d in pairs if s is not None])
     line = fit_expected_dice(found[:, 0], found[:, 1]) if len(found) >= MINIMUM else (0.0, 1.0)
-    return Calibration(temperature, *line, empty, "validation", len(records))
+    return Calibration(temperature, *line, empty, "validation", len(cases))
 
 
 def reference_amplitudes(prepared: Prepared, seed: int, fourier: FourierConfig) -> Tensor:

@@ -65,6 +65,7 @@ def evaluate_elsewhere(
         data.split.similarity,
         classes=config.network.classes,
         slice_axis=data.slice_axis,
+        ignore_label=data.ignore_label,
     )
     cache = open_images(other, index, report)
     what = f"labelled images of {root.name}"
@@ -137,6 +138,7 @@ def _evaluate(
         "protocol": scored.protocol.name,
         "mark": scored.protocol.mark,
         "target": config.data.split.target,
+        "classes": config.network.names,
         "checkpoint": chosen,
         "chosen_on": f"{protocol_of(config.data.split).selection} part" if chosen == "best" else None,
         "training_seconds": results["last" if "last" in results else chosen]["training_seconds"],

@@ -10,8 +10,11 @@ from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache, open_cache
 from semidg.data.index import Index, build_index, read_index, write_index
 from semidg.data.lists import read_split, write_split
+from semidg.data.paths import Problems
 from semidg.data.splits import Split, make_split
-from semidg.errors import ConfigError
+from semidg.errors import ConfigError, DataError
+from semidg.experiment.cases import cases_of
+from semidg.types import IGNORE_INDEX
 
 #: Called with (what is being done, done, of how many).
 Report = Callable[[str, int, int], None]
@@ -47,6 +50,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             classes=config.network.classes,
             domains=data.domains,
             slice_axis=data.slice_axis,
+            ignore_label=data.ignore_label,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
@@ -60,9 +64,12 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
 
 
 def open_images(config: ExperimentConfig, index: Index, report: Report | None = None) -> ImageCache:
-    """The decoded images of all records of an index, at the configured size."""
+    """The decoded images of all records of an index, at the configured size.
+
+    Raises DataError for each mask without a known pixel: it could be neither learnt from nor scored.
+    """
     data = config.data
-    return open_cache(
+    cache = open_cache(
         index.root,
         index.records,
         data.size,
@@ -71,6 +78,15 @@ def open_images(config: ExperimentConfig, index: Index, report: Report | None = 
         folder=data.cache,
         progress=_named(report, "decoding images"),
     )
+    if any(record.ignore is not None for record in index.records):
+        problems = Problems(index.root)
+        for case in cases_of([record for record in index.records if record.labelled]):
+            if all((cache.masks[cache.row(plane.id)] == IGNORE_INDEX).all() for plane in case.planes):
+                unknown = f"no pixel of its mask is known, all are data.ignore_label {case.planes[0].ignore}"
+                problems.add("mask without a known pixel", f"{case.id}: {unknown}")
+        if problems:
+            raise DataError(problems.text())
+    return cache
 
 
 def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:

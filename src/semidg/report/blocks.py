@@ -72,10 +72,11 @@ class Charts:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The cases with their pictures."""
+    """The cases with their pictures; ``legend``: name and colour of each class, where there are several."""
 
     kind: ClassVar[str] = "gallery"
     cases: tuple[Case, ...]
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class Row:
     """Why there is no difference, where there is a baseline."""
     targets: tuple[str, ...] = field(default=())
     """The held-out domains over which the row is a mean; empty for a row of one."""
+    by_class: Mapping[str, float] = field(default_factory=dict)
+    """Mean Dice by the name of the class; empty where there is but one foreground class."""
 
     @property
     def name(self) -> str:
@@ -182,6 +184,7 @@ def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[R
             by_seed=tuple(float(t["dice"].mean()) for run in of_row if (t := run.table(one_network)) is not None),
             means={name: float(table[name].mean()) for name in AVERAGED if name in table},
             by_domain={str(name): float(values.mean()) for name, values in table.groupby("domain")["dice"]},
+            by_class=_by_class(of_row[0].cell, [table]),
             is_baseline=is_baseline,
             note=note,
         )
@@ -191,6 +194,16 @@ def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[R
             row = replace(row, paired_seeds=tuple(common), **values)  # type: ignore[arg-type]
         found.append(row)
     return found
+
+
+def _by_class(cell: Cell, tables: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Mean Dice of each foreground class, of several tables with the same weight; empty where there is but one."""
+    names = {f"dice_{k}": name for k, name in enumerate(cell.config.network.names)}
+    return {
+        name: sum(float(table[key].mean()) for table in tables) / len(tables)
+        for key, name in names.items()
+        if all(key in table for table in tables)
+    }
 
 
 def _seeds(runs: Sequence[Scored]) -> tuple[int, ...]:
@@ -258,6 +271,7 @@ def _mean_row(
             if all(name in table for table in tables)
         },
         by_domain={target: float(table["dice"].mean()) for target, table in zip(targets, tables, strict=True)},
+        by_class=_by_class(example.cell, tables),
         is_baseline=is_baseline,
         note=note,
         targets=tuple(targets),

@@ -32,7 +32,8 @@ _LATEX = {
 
 def frame(rows: Sequence[Row], baseline: str) -> pd.DataFrame:
     """The table as text, with all columns but a protocol that is the same for all rows."""
-    table = pd.DataFrame([_cells(row, baseline) for row in rows])
+    classes = any(row.by_class for row in rows)
+    table = pd.DataFrame([_cells(row, baseline, classes) for row in rows])
     return table if table["protocol"].nunique() > 1 else table.drop(columns="protocol")
 
 
@@ -69,6 +70,7 @@ def csv_table(rows: Sequence[Row], means: Sequence[Row]) -> str:
                 "dice_high": row.high,
                 "dice_by_seed": " ".join(f"{value:.6f}" for value in row.by_seed),
                 **{name: row.means.get(name) for name in ("hd95", "nsd", "boundary_f1")},
+                **{f"dice of {name}": value for name, value in row.by_class.items()},
                 "baseline": row.is_baseline,
                 "paired_seeds": " ".join(map(str, row.paired_seeds)),
                 **{key: getattr(row, key) for key in ("difference", "difference_low", "difference_high")},
@@ -139,7 +141,7 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in text)
 
 
-def _cells(row: Row, baseline: str) -> dict[str, str]:
+def _cells(row: Row, baseline: str, classes: bool) -> dict[str, str]:
     return {
         "arm": row.name,
         "protocol": row.protocol + (f", {_target(row)}" if _target(row) else ""),
@@ -155,6 +157,7 @@ def _cells(row: Row, baseline: str) -> dict[str, str]:
         "HD95 px": f"{row.means.get('hd95', math.nan):.1f}",
         "NSD %": _percent(row.means.get("nsd", math.nan)),
         "by domain": ", ".join(f"{name} {_percent(value)}" for name, value in row.by_domain.items()),
+        **({"by class": ", ".join(f"{name} {_percent(v)}" for name, v in row.by_class.items())} if classes else {}),
         "p": _p(row.p),
         "detectable": "" if math.isnan(row.detectable) else _percent(row.detectable),
     }
@@ -162,8 +165,9 @@ def _cells(row: Row, baseline: str) -> dict[str, str]:
 
 def _markdown_table(rows: Sequence[Row], baseline: str, marks: Sequence[str]) -> Iterator[str]:
     table: Mapping[str, Any] | None = None
+    classes = any(row.by_class for row in rows)
     for row in rows:
-        cells = _cells(row, baseline)
+        cells = _cells(row, baseline, classes)
         if row.mark in marks:
             cells["protocol"] += f" [{marks.index(row.mark) + 1}]"
         if table is None:

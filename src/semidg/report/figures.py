@@ -1,7 +1,7 @@
 """Pictures: overlays, confidence maps, the comparison grid and the chart of Dice by domain.
 
-Colours are those of Okabe and Ito, told apart in all common forms of colour blindness: predictions are orange and
-filled, the truth is a sky-blue line. matplotlib is used without pyplot, so that no global state is touched.
+Predictions are filled in the colours of their classes, orange where there is one, the truth is a sky-blue line
+(``colours``). matplotlib is used without pyplot, so that no global state is touched.
 """
 
 from __future__ import annotations
@@ -24,14 +24,10 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from semidg.evaluation.metrics import case_metrics
 from semidg.files import write_bytes
+from semidg.report.colours import CLASS_COLOURS, TRUTH_COLOUR, Colour, class_colour
 from semidg.types import IGNORE_INDEX
 
 Picture = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
-
-#: Line of the truth, and fill and line of predicted class 1, 2, ...
-TRUTH_COLOUR: Colour = (86, 180, 233)
-CLASS_COLOURS: tuple[Colour, ...] = ((230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0))
 #: Methods in a chart, in order; the dark end first, so that two methods also differ in print without colour.
 METHOD_COLOURS = ("#6b7280", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
@@ -58,7 +54,7 @@ def overlay(
             raise ValueError(f"{name} is {labels.shape}, the image {(height, width)}: bring them to one size first")
     thickness = thickness or max(1, round(min(height, width) / 250))
     for number in np.unique(mask[mask > 0]):
-        colour = np.array(CLASS_COLOURS[(int(number) - 1) % len(CLASS_COLOURS)], np.float32)
+        colour = np.array(class_colour(int(number)), np.float32)
         inside = mask == number
         line = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
         result[inside] = (1 - _FILL) * result[inside] + _FILL * colour
@@ -178,12 +174,18 @@ def dice_chart(cases: Mapping[str, pd.DataFrame], path: Path, metric: str = "dic
     _save_figure(figure, path)
 
 
-def save_png(array: Picture, path: Path) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG; the file appears whole or not at all."""
+def save_png(array: Picture, path: Path, palette: npt.NDArray[np.uint8] | None = None) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as PNG; the file appears whole or not at all.
+
+    palette: (n, 3), the colour in which a viewer shows each number of (H, W); the file keeps the numbers.
+    """
     if array.dtype != np.uint8:
         raise ValueError(f"a PNG is written from uint8, not {array.dtype}")
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    picture = Image.fromarray(array)
+    if palette is not None:
+        picture.putpalette(palette.tobytes())
+    picture.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ import torch
 from PIL import Image
 
 from semidg.data.images import resize_image
-from semidg.data.index import Index, read_index
-from semidg.data.reading import record_image, record_mask
-from semidg.errors import DataError
+from semidg.data.index import Index
 from semidg.evaluation.confidence import temper
 from semidg.evaluation.metrics import boundary, case_metrics
 from semidg.evaluation.predict import confidence_map, label_map, predict_batches, to_original
 from semidg.evaluation.protocols import PROTOCOLS
-from semidg.experiment.bundle import load_bundle, to_inference
+from semidg.experiment.bundle import Bundle, load_bundle, to_inference
 from semidg.experiment.prepare import Report
-from semidg.report.figures import CLASS_COLOURS, TRUTH_COLOUR, Picture, confidence_image, overlay
+from semidg.report.colours import CLASS_COLOURS, TRUTH_COLOUR
+from semidg.report.figures import Picture, confidence_image, overlay
 from semidg.report.runs import Method, Run
+from semidg.report.scored import read_pair, scored_cases, shown_plane
 from semidg.types import IGNORE_INDEX, Record
 
 #: Colours of what was marked and is not there, what is there and was not marked, and what got the wrong class.
@@ -98,26 +98,30 @@ def draw_cases(
 ) -> list[Case]:
     """The cases chosen on the first method, each with the predictions of the lead run of every method.
 
-    Only the images of those cases are read. root: where the data are now, by default as in each run's configuration.
+    Only the images of those cases are read; of a volume the plane with the largest true area is shown. root: where the
+    data are now, by default as in each run's configuration.
     Raises DataError or RunError where data or a model are not there or do not fit.
     """
     chosen = dict(choose(methods[0].lead.cases, count))
-    prepared = [_records(method.lead, root) for method in methods]
+    prepared = [scored_cases(method.lead, root) for method in methods]
     found: list[dict[str, Row]] = []
-    for place, (method, (index, records)) in enumerate(zip(methods, prepared, strict=True)):
-        mine = [records[name] for name in chosen if name in records]
-        found.append(_rows(place, method, index, mine, device))
+    for place, (method, (index, scored)) in enumerate(zip(methods, prepared, strict=True)):
+        shown = {name: shown_plane(method.lead, index, scored[name]) for name in chosen if name in scored}
+        found.append(_rows(place, method, index, shown, device))
         if report:
             report("drawing cases", place + 1, len(methods))
-    index, records = prepared[0]
+    index, scored = prepared[0]
     cases = []
     for name, reasons in chosen.items():
-        record, run = records[name], methods[0].lead
-        image, truth = _read(run, index, record)
-        panels = (_panel("input", _fit(image)), _panel("truth (line)", _outlined(image, truth)))
+        run = methods[0].lead
+        record = shown_plane(run, index, scored[name])
+        image, truth = read_pair(run, index, record)
+        panels = (_panel("input", _fit(image)), _truth(image, truth, run.config.network.classes))
         case = run.cases.set_index("id").loc[name]
         facts = [(key, str(case[key])) for key in ("domain", "class") if case[key]]
         facts = facts[:1] if len(facts) == 2 and facts[0][1] == facts[1][1] else facts
+        if scored[name].is_volume:
+            facts.append(("plane", f"{record.frame}, of {len(scored[name].planes)}"))
         rows = tuple(each[name] for each in found if name in each)
         cases.append(Case(name, tuple(reasons), tuple(facts), panels, rows))
     return cases
@@ -147,53 +151,37 @@ def error_map(image: Picture, prediction: Labels, truth: Labels) -> Picture:
     return result
 
 
-def _records(run: Run, root: Path | None) -> tuple[Index, dict[str, Record]]:
-    root = root or run.config.data.root
-    if root is None or not root.is_dir():
-        raise DataError(f"{run.path}: its images are not at {root}; say where they are with --root FOLDER")
-    index = read_index(run.path / "index.csv", root)
-    scored = set(run.cases["id"])
-    records = {record.id: record for record in index.records if record.id in scored}
-    if lacking := sorted(scored - set(records)):
-        raise DataError(f"{run.path / 'index.csv'}: has no image {lacking[0]!r}, which was scored")
-    return index, records
-
-
-def _rows(place: int, method: Method, index: Index, records: Sequence[Record], device: torch.device) -> dict[str, Row]:
+def _rows(
+    place: int, method: Method, index: Index, shown: Mapping[str, Record], device: torch.device
+) -> dict[str, Row]:
     run = method.lead
     bundle = load_bundle(run.path / "model" / "model.safetensors")
     ensemble = to_inference(bundle.ensemble, device)
-    images = [_read(run, index, record) for record in records]
+    images = [read_pair(run, index, record) for record in shown.values()]
     small = (resize_image(image.reshape(*image.shape[:2], -1), bundle.size) for image, _ in images)
     predicted = predict_batches(ensemble.predict, small, run.config.trainer.eval_batch, device)
     temperature = (run.summary.get("confidence") or {}).get("temperature") or 1.0
     rows = {}
     table = run.cases.set_index("id")
-    for record, (image, truth), probabilities in zip(records, images, predicted, strict=True):
+    for (name, record), (image, truth), probabilities in zip(shown.items(), images, predicted, strict=True):
         full = to_original(probabilities, *image.shape[:2])
         labels = label_map(full)
         confidence = _fit(confidence_image(confidence_map(temper(full, temperature))))
         panels = (
-            _panel("prediction", _outlined(image, truth, labels)),
+            _panel("prediction", _outlined(image, truth if len(full) == 2 else np.zeros_like(truth), labels)),
             _panel("confidence", confidence),
             _panel("errors", error_map(_fit(image), _fit_labels(labels), _fit_labels(truth))),
         )
-        case = table.loc[record.id]
-        note = _note(case, labels, truth, run, bundle.network.classes)
-        rows[record.id] = Row(place, method.name, tuple(_facts(case)), note, panels)
+        case = table.loc[name]
+        note = _plane_note(case, labels, truth) if record.volume else _note(case, labels, truth, run, bundle)
+        rows[name] = Row(place, method.name, tuple(_facts(case, bundle.network.names)), note, panels)
     return rows
 
 
-def _read(run: Run, index: Index, record: Record) -> tuple[Picture, Labels]:
-    image = record_image(index.root, record, run.config.data.channels)
-    truth = record_mask(index.root, record, run.config.network.classes)
-    if image.shape[:2] != truth.shape:
-        raise DataError(f"{index.root / record.image}: is {image.shape[:2]}, its mask {truth.shape}; mend the data")
-    return image, truth
-
-
-def _facts(case: Any) -> list[tuple[str, str]]:
+def _facts(case: Any, names: Sequence[str]) -> list[tuple[str, str]]:
     facts = [("Dice", f"{100 * case['dice']:.1f} %")]
+    by_class = [(name, f"dice_{number}") for number, name in enumerate(names)]
+    facts += [(name, f"{100 * case[key]:.1f} %") for name, key in by_class if key in case.index]
     if "expected_dice" in case.index:
         facts.append(("expected", f"{100 * case['expected_dice']:.1f} %"))
     if "hd95" in case.index:
@@ -204,11 +192,20 @@ def _facts(case: Any) -> list[tuple[str, str]]:
     return facts
 
 
-def _note(case: Any, labels: Labels, truth: Labels, run: Run, classes: int) -> str:
+def _plane_note(case: Any, labels: Labels, truth: Labels) -> str:
+    """What a picture of one plane says beside the numbers of the whole volume."""
+    if not (labels > 0).any():
+        return "Nothing was marked in this plane."
+    if not ((truth > 0) & (truth != IGNORE_INDEX)).any():
+        return "There is nothing to find in this volume."
+    return "What was marked does not touch what is there." if case["dice"] == 0 else ""
+
+
+def _note(case: Any, labels: Labels, truth: Labels, run: Run, bundle: Bundle) -> str:
     notes = []
     protocol = PROTOCOLS.get(run.summary["protocol"])
     if protocol is None or protocol.scoring == "original":
-        dice = case_metrics(labels, truth, classes)["dice"]
+        dice = case_metrics(labels, truth, bundle.network.classes)["dice"]
         if abs(dice - case["dice"]) > _TOLERANCE:
             notes.append(
                 f"The picture has a Dice of {100 * dice:.1f} %, the table {100 * case['dice']:.1f} %: the model or the "
@@ -221,6 +218,13 @@ def _note(case: Any, labels: Labels, truth: Labels, run: Run, classes: int) -> s
     elif (labels > 0).any() and case["dice"] == 0:
         notes.append("What was marked does not touch what is there.")
     return " ".join(notes)
+
+
+def _truth(image: Picture, truth: Labels, classes: int) -> Panel:
+    """The truth as a line; of several classes filled in their colours, as predictions are."""
+    if classes == 2:
+        return _panel("truth (line)", _outlined(image, truth))
+    return _panel("truth", overlay(_fit(image), np.where((small := _fit_labels(truth)) == IGNORE_INDEX, 0, small)))
 
 
 def _outlined(image: Picture, truth: Labels, prediction: Labels | None = None) -> Picture:

@@ -22,8 +22,9 @@ from semidg.errors import DataError
 from semidg.evaluation.confidence import temper, variance
 from semidg.evaluation.predict import confidence_map, label_map, to_original
 from semidg.experiment.bundle import Bundle, to_inference
-from semidg.files import atomic_path
+from semidg.files import atomic_path, write_bytes
 from semidg.networks.ensemble import Ensemble
+from semidg.report.colours import legend_png, palette
 from semidg.report.figures import confidence_image, overlay, save_png
 from semidg.report.predicted_volume import predict_volume
 from semidg.report.prediction_jobs import Job, Volume, pieces
@@ -65,8 +66,8 @@ def predict_files(
     slice_axis: Axis = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
-    """Write NAME_mask.png (0 / 255, or class numbers), NAME_confidence.png and NAME_overlay.png for each image, and
-    OUT/predictions.csv, the table of all of them.
+    """Write NAME_mask.png (0 / 255, or class numbers with a palette), NAME_confidence.png and NAME_overlay.png for each
+    image, and OUT/predictions.csv, the table of all of them; of several classes also OUT/legend.png, their colours.
 
     All at the image's own size. Of a NIfTI file mask and confidence are NAME_mask.nii.gz and NAME_confidence.nii.gz
     (see ``predicted_volume.py``), of a film each frame has its pictures, NAME_f017_mask.png. Images are read,
@@ -107,6 +108,8 @@ def predict_files(
                 progress(done, len(jobs))
     if rows:
         _write_table(rows, out / "predictions.csv")
+        if bundle.network.classes > 2:
+            write_bytes(out / "legend.png", legend_png(bundle.network.names))
     return Predicted(rows, list(dict.fromkeys(problems)), len(files))  # of a film the same for each frame
 
 
@@ -171,13 +174,13 @@ def _write(job: Job, image: npt.NDArray[np.uint8], probabilities: Tensor, confid
     height, width = image.shape[:2]
     full = to_original(probabilities, height, width)
     labels = label_map(full)
-    binary = len(full) == 2
+    classes = len(full)
     shown = to_original(confidence[None], height, width)[0].numpy()
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    for kind, picture in (
-        ("overlay", overlay(image, labels)),
-        ("confidence", confidence_image(shown)),
-        ("mask", labels * 255 if binary else labels),
+    for kind, picture, colours in (
+        ("overlay", overlay(image, labels), None),
+        ("confidence", confidence_image(shown), None),
+        ("mask", labels * 255 if classes == 2 else labels, None if classes == 2 else palette(classes)),
     ):
-        save_png(picture, job.target.with_name(f"{job.target.name}_{kind}.png"))
+        save_png(picture, job.target.with_name(f"{job.target.name}_{kind}.png"), colours)
     return float(np.count_nonzero(labels) / labels.size)

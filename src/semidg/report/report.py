@@ -13,12 +13,14 @@ from semidg.experiment.prepare import Report
 from semidg.files import write_bytes
 from semidg.report import wording
 from semidg.report.blocks import Gallery, Section, Text
+from semidg.report.colours import class_colour, css
 from semidg.report.confidence import confidence
 from semidg.report.distributions import distributions
 from semidg.report.gallery import draw_cases
 from semidg.report.glossary import METRIC_TERMS, OTHER_TERMS
 from semidg.report.page import environment
-from semidg.report.results import comparison, results
+from semidg.report.paired import comparison
+from semidg.report.results import results
 from semidg.report.runs import Method, read_methods
 from semidg.report.sections import data_and_protocol, training
 from semidg.report.svg import swatch
@@ -84,12 +86,17 @@ def _facts(methods: Sequence[Method]) -> list[tuple[str, str, str]]:
     facts = [("Mean Dice", *_mean(methods[0]))]
     if block := run.overall.get("lesions"):
         sensitivity = f"sensitivity {wording.percent(block['sensitivity']['value'])}"
-        facts.append(("Lesions missed", f"{block['missed']} of {block['true']}", sensitivity))
-        facts.append(("False regions", str(block["false"]), f"in {run.overall['n']} images"))
+        what = "Lesions" if len(run.config.network.names) == 2 else "Regions"
+        facts.append((f"{what} missed", f"{block['missed']} of {block['true']}", sensitivity))
+        facts.append(("False regions", str(block["false"]), f"in {run.scored}"))
     if row := wording.referral_row(run):
         share = f"{100 * row['referred']:.0f} %"
         facts.append(
-            (f"Dice without the least certain {share}", wording.percent(row["dice_kept"]), f"{row['n_kept']} images")
+            (
+                f"Dice without the least certain {share}",
+                wording.percent(row["dice_kept"]),
+                f"{row['n_kept']} {run.unit}",
+            )
         )
     return facts
 
@@ -148,6 +155,18 @@ def _marks(methods: Sequence[Method]) -> list[str]:
     return marks
 
 
+_COLOURS = (
+    "Predictions are orange, the truth is a blue line. Confidence runs from dark blue (a coin's toss) to yellow "
+    "(certain). Errors: orange stripes are marked but not there, full blue is there but not marked; the white line is "
+    "the truth."
+)
+_CLASS_COLOURS = (
+    "Truth and prediction are filled in the colours of the classes. Confidence runs from dark blue (all classes equal) "
+    "to yellow (certain). Errors: orange stripes are marked but not there, full blue is there but not marked, purple "
+    "stripes have another class; the white line is the truth."
+)
+
+
 def _gallery(
     methods: Sequence[Method], count: int, root: Path | None, device: torch.device, progress: Report | None
 ) -> Section:
@@ -161,20 +180,19 @@ def _gallery(
         text = f"No pictures: {error}. With the data and the model in place, make the page again."
         section.blocks.append(Text(text, note=True))
         return section
+    names = methods[0].lead.config.network.names
     whose = methods[0].name + (f" (seed {methods[0].lead.config.seed})" if len(methods[0].runs) > 1 else "")
     section.blocks.append(
         Text(
             f"Cases are chosen by the rank of {whose}, never by eye: the best, the median, the worst, and "
             "those where it expects "
-            "most and gets least. Predictions are orange, the truth is a blue line. Confidence runs from "
-            "dark blue (a coin's "
-            "toss) to yellow (certain). Errors: orange stripes are marked but not there, full blue is "
-            "there but not marked; the white line is the truth."
+            f"most and gets least. {_COLOURS if len(names) == 2 else _CLASS_COLOURS}"
         )
     )
     if "expected_dice" not in methods[0].lead.cases.columns:
         section.blocks.append(
             Text("The most over-confident cases are not known: cases.csv has no expected Dice.", note=True)
         )
-    section.blocks.append(Gallery(tuple(cases)))
+    legend = [(name, css(class_colour(number))) for number, name in enumerate(names) if number and len(names) > 2]
+    section.blocks.append(Gallery(tuple(cases), tuple(legend)))
     return section

@@ -1,22 +1,15 @@
-"""The sections with results: tables of all images and part by part, and the paired comparison."""
+"""The section with results: tables of all images, class by class and part by part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
-from semidg.errors import SemidgError
-from semidg.evaluation.comparison import compare
-from semidg.evaluation.metrics import HIGHER_IS_BETTER
-from semidg.report import charts, wording
+from semidg.report import wording
 from semidg.report.blocks import (
     Block,
     Cell,
-    Charts,
     Column,
-    Figure,
     Group,
     Section,
     Table,
@@ -26,12 +19,11 @@ from semidg.report.blocks import (
     number,
     word,
 )
-from semidg.report.glossary import METRIC_TERMS, term
-from semidg.report.runs import Method, Run, why_not_paired
+from semidg.report.glossary import term
+from semidg.report.runs import Method, Run
 
 _AREAS = ("dice", "iou", "precision", "sensitivity", "specificity", "area_error")
 _BORDERS = ("hd", "hd95", "assd", "nsd", "boundary_f1", "hd_mm", "hd95_mm", "assd_mm", "nsd_mm")
-_COMPARED = ("dice", "nsd", "hd95")  # one of the area, one of the border, one of the farthest mistake
 _MOST_ROWS = 60  # parts beyond this stand in summary.json only
 
 
@@ -40,10 +32,13 @@ def results(methods: Sequence[Method]) -> Section:
     overall, parts = _rows(methods)
     section = Section("results", "Results")
     blocks = section.blocks
+    if any("planes" in run.cases.columns for method in methods for run in method.runs):
+        blocks.append(Text(_VOLUMES, note=True))
+    classes = _class_rows(methods)
     if len(overall) == 1:
-        blocks += _tables(overall + parts, "")
+        blocks += [*_tables(overall + parts, ""), *_class_tables(classes)]
     else:
-        blocks += _tables(overall, "")
+        blocks += [*_tables(overall, ""), *_class_tables(classes)]
         if parts:
             blocks.append(Group("Results by domain, class and size", tuple(_tables(parts, ", part by part"))))
     if not any("lesions" in block for _, _, block in overall):
@@ -62,30 +57,10 @@ def results(methods: Sequence[Method]) -> Section:
     return section
 
 
-def comparison(methods: Sequence[Method]) -> tuple[Section, pd.DataFrame | None]:
-    """Every method against the first on the same cases; also the table, None where nothing can be paired."""
-    baseline = methods[0]
-    section = Section("comparison", f"Compared with {baseline.name}")
-    paired = [baseline]
-    for method in methods[1:]:
-        reason = next((why for run in method.runs if (why := why_not_paired(baseline.lead, run))), None)
-        if reason:
-            section.blocks.append(Text(f"{method.name} is not compared case by case: {reason}.", note=True))
-        else:
-            paired.append(method)
-    if len(paired) < 2:
-        return section, None
-    tables = {method.name: _by_seed(method) for method in paired}
-    metrics = [name for name in _COMPARED if all(name in table.columns for table in tables.values())]
-    try:
-        table = compare(tables, baseline.name, metrics)
-    except SemidgError as error:
-        section.blocks.append(Text(f"The runs cannot be compared: {error}.", note=True))
-        return section, None
-    places = {method.name: place for place, method in enumerate(methods)}
-    section.blocks += [_forests(table, metrics, places, baseline.name), _comparison_table(table, places)]
-    return section, table
-
+_VOLUMES = (
+    "Volumes were scored, each as a whole and in three dimensions: where this page gives the score of an image, it is "
+    "that of a volume, and a pixel is a voxel."
+)
 
 _Row = tuple[str, str, dict[str, Any]]  # run, part, block of the summary
 
@@ -97,6 +72,28 @@ def _tables(rows: Sequence[_Row], of: str) -> list[Table]:
     if any("lesions" in block for _, _, block in rows):
         tables.append(_lesion_table(f"Lesions found and missed{of}", rows))
     return tables
+
+
+def _class_rows(methods: Sequence[Method]) -> list[_Row]:
+    """Rows of all images of every run, one a foreground class, with the values of that class; none where it is one."""
+    rows = []
+    for method in methods:
+        for run in method.runs:
+            for k, name in enumerate(run.config.network.names):
+                if f"dice_{k}" in run.overall:
+                    own = {m: run.overall[f"{m}_{k}"] for m in _AREAS + _BORDERS if f"{m}_{k}" in run.overall}
+                    own |= {key: run.overall[key] for key in ("n", "n_groups")}
+                    rows.append((_run_name(method, run, len(methods)), name, own))
+    return rows
+
+
+def _class_tables(rows: Sequence[_Row]) -> list[Table]:
+    if not rows:
+        return []
+    return [
+        _metric_table("Class by class: how well the areas agree", rows, _AREAS, interval_of="dice", of="Class"),
+        _metric_table("Class by class: how far the borders are apart", rows, _BORDERS, of="Class"),
+    ]
 
 
 def _rows(methods: Sequence[Method]) -> tuple[list[_Row], list[_Row]]:
@@ -121,9 +118,11 @@ def _run_name(method: Method, run: Run, methods: int) -> str:
     return method.name if methods > 1 else ""
 
 
-def _metric_table(caption: str, rows: Sequence[_Row], names: Sequence[str], interval_of: str = "") -> Table:
+def _metric_table(
+    caption: str, rows: Sequence[_Row], names: Sequence[str], interval_of: str = "", of: str = "Images of"
+) -> Table:
     shown = [name for name in names if any(name in block for _, _, block in rows)]
-    heads, first = _heads(rows)
+    heads, first = _heads(rows, of)
     columns = [*heads, column("group", "Images, groups")]
     for name in shown:
         columns.append(column(name))
@@ -165,86 +164,13 @@ def _lesion_table(caption: str, rows: Sequence[_Row]) -> Table:
     return Table(caption, tuple(columns), tuple(body), explain)
 
 
-def _heads(rows: Sequence[_Row]) -> tuple[list[Column], Any]:
+def _heads(rows: Sequence[_Row], of: str = "Images of") -> tuple[list[Column], Any]:
     """The leading columns, and what fills them: run and part, but for a column that says the same in every row."""
-    columns = (Column("Run", None, number=False), Column("Images of", None, number=False))
+    columns = (Column("Run", None, number=False), Column(of, None, number=False))
     named = any(name for name, _, _ in rows)
     parted = not named or any(part != "all" for _, part, _ in rows)
     places = [place for place, shown in enumerate((named, parted)) if shown]
     return [columns[place] for place in places], lambda row: [word(row[place]) for place in places]
-
-
-def _by_seed(method: Method) -> pd.DataFrame:
-    """The pooled table whose runs are called by their seeds, so that two methods pair the seeds they share."""
-    seeds = [run.config.seed for run in method.runs]
-    if len(set(seeds)) < len(seeds):
-        return method.table()
-    return pd.concat([r.cases.assign(run=seed) for r, seed in zip(method.runs, seeds, strict=True)], ignore_index=True)
-
-
-def _forests(table: pd.DataFrame, metrics: Sequence[str], places: Mapping[str, int], baseline: str) -> Charts:
-    figures = []
-    for metric in metrics:
-        factor = METRIC_TERMS[metric].factor
-        rows = [
-            charts.Interval(places[row["name"]], row["name"], *(factor * row[key] for key in _ENDS))
-            for row in table[(table["metric"] == metric) & (table["name"] != baseline)].to_dict("records")
-        ]
-        unit = "points" if factor == 100 else "px"
-        better = "right is better" if HIGHER_IS_BETTER[metric] else "left is better"
-        name = METRIC_TERMS[metric].name
-        label = f"Forest plot of the differences in {name} from {baseline}, {unit}"
-        svg = charts.forest(
-            rows, label, f"forest-{metric}", f"{name} minus that of {_cut(baseline)}, {unit} ({better})"
-        )
-        figures.append(Figure(f"Difference in {name}", svg))
-    return Charts(
-        tuple(figures),
-        "The mark is the mean difference on the same images, the thick line its 95 % interval over "
-        "groups of images. A thick "
-        "line that crosses the vertical one at 0 means: not told apart. The thin line, where there is "
-        "one, also covers the choice of the seeds; with two or three seeds it is rough.",
-    )
-
-
-_ENDS = ("difference", "difference_low", "difference_high", "seeds_low", "seeds_high")
-
-
-def _comparison_table(table: pd.DataFrame, places: Mapping[str, int]) -> Table:
-    columns = (
-        *(Column(name, None, number=False) for name in ("Method", "Measure")),
-        *(Column("Runs"), Column("Images"), Column("Mean"), column("interval"), Column("Difference")),
-        *(
-            column("interval", "95 % interval of it"),
-            Column("with the seeds"),
-            column("holm"),
-            column("detectable", "Detectable"),
-        ),
-    )
-    body = []
-    for row in table.to_dict("records"):
-        factor = term(row["metric"]).factor
-        difference = row["difference"]
-        p = row["p_holm"]
-        body.append(
-            (
-                Cell(row["name"], "", places[row["name"]]),
-                word(term(row["metric"]).heading),
-                number(row["runs"], decimals=0),
-                number(row["n"], decimals=0),
-                number(row["mean"], factor),
-                interval_cell([row["low"], row["high"]], factor),
-                Cell("baseline")
-                if pd.isna(difference)
-                else Cell(f"{factor * difference:+.1f}", "", factor * difference),
-                interval_cell([row["difference_low"], row["difference_high"]], factor, sign=True),
-                interval_cell([row["seeds_low"], row["seeds_high"]], factor, sign=True),
-                Cell("–") if pd.isna(p) else Cell(f"{p:.1e}" if p < 0.001 else f"{p:.3f}", "", p),
-                number(row["detectable_difference"], factor),
-            )
-        )
-    explain = "Values of an image are averaged over the runs of a method first: seeds are no further images."
-    return Table("Paired comparison", columns, tuple(body), explain)
 
 
 def lacking(what: str, methods: Sequence[Method]) -> Block:
@@ -253,7 +179,3 @@ def lacking(what: str, methods: Sequence[Method]) -> Block:
         f"No {what}: the run was scored before this was measured. semidg evaluate {methods[0].lead.path} adds it.",
         note=True,
     )
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"

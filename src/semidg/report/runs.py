@@ -18,7 +18,8 @@ from semidg.experiment.run import open_config
 
 #: Keys in which runs of one method may differ: the seed, names and places, and what the hardware decides.
 _NEUTRAL = frozenset({
-    "name", "seed", "data.root", "data.cache", "trainer.eval_batch", "trainer.checkpoint_every", "trainer.log_every",
+    "name", "seed", "data.root", "data.cache", "network.class_names",
+    "trainer.eval_batch", "trainer.checkpoint_every", "trainer.log_every",
     "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.workers", "trainer.threads",
 })  # fmt: skip
 _TEXTS = ("id", "domain", "class", "group")
@@ -42,6 +43,17 @@ class Run:
         """The block of all test images."""
         block: dict[str, Any] = self.summary["result"]["overall"]
         return block
+
+    @property
+    def scored(self) -> str:
+        """What was scored, with its number: ``65 images``, or ``12 volumes (130 planes)``."""
+        text = f"{self.overall['n']} {self.unit}"
+        return text if self.unit == "images" else f"{text} ({self.cases['planes'].sum():.0f} planes)"
+
+    @property
+    def unit(self) -> str:
+        """images or volumes: what a row of ``cases`` is."""
+        return "volumes" if "planes" in self.cases.columns else "images"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         summary_rows(summary["result"]).to_string(index=False, float_format="{:.1f}".format),
         lesion_text(summary["result"]["overall"]["lesions"]),
     ]
+    if by_class := class_text(summary):
+        lines.insert(3, by_class)
     if summary["confidence"]:
         lines.append(confidence_text(summary["confidence"], summary["result"]["overall"]["dice"]["mean"]))
     alone = [
@@ -63,6 +65,14 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     size = "of the resized mask" if summary["protocol"] == "published" else "of the original image"
     lines.append(f"overlap and nsd in %, hd95 and assd in pixels {size}")
     return "\n".join(lines)
+
+
+def class_text(summary: Mapping[str, Any]) -> str:
+    """Mean Dice of each foreground class where there are several, else nothing."""
+    overall, names = summary["result"]["overall"], summary.get("classes") or ()
+    blocks = [(name, overall.get(f"dice_{number}")) for number, name in enumerate(names)]
+    shown = [f"{name} {100 * b['mean']:.1f} ({interval_text(b['interval'])})" for name, b in blocks if b]
+    return f"Dice by class: {', '.join(shown)}" if shown else ""
 
 
 def lesion_text(lesions: Mapping[str, Any]) -> str:

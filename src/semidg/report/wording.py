@@ -50,7 +50,7 @@ def trained(method: Method) -> str:
     if run.config.method.name == "supervised" and counts.get("unlabelled", {}).get("images"):
         text = f"supervised learnt from {counts['labelled']['images']} labelled images"
     overall = run.overall
-    scored = f"{overall['n']} images of the {summary.get('data', 'test part')}"
+    scored = f"{run.scored} of the {summary.get('data', 'test part')}"
     if overall["n_groups"] != overall["n"]:
         scored += f", {overall['n_groups']} independent groups"
     text += f" (seed{'s' * (len(method.runs) > 1)} {seeds}) and was scored on {scored}."
@@ -70,7 +70,15 @@ def accuracy(run: Run) -> str:
             if dice["interval"]
             else "There is no interval, because the images are not independent of each other."
         )
+        + by_class(run)
     )
+
+
+def by_class(run: Run) -> str:
+    """Mean Dice of each structure, where there are several; nothing else."""
+    blocks = [(name, run.overall.get(f"dice_{number}")) for number, name in enumerate(run.config.network.names)]
+    shown = [f"{name} {percent(block['mean'])}" for name, block in blocks if block]
+    return f" It is the mean over the classes: {', '.join(shown)}." if shown else ""
 
 
 def lesions(run: Run) -> str:
@@ -78,12 +86,13 @@ def lesions(run: Run) -> str:
     block = run.overall.get("lesions")
     if block is None:
         return f"How many lesions were missed was not counted; semidg evaluate {run.path} counts them."
+    of = "lesion" if len(run.config.network.names) == 2 else "region"
     if not block["true"]:
-        return f"No image has a lesion; false regions marked: {block['false']}."
+        return f"No image has a {of}; false regions marked: {block['false']}."
     found = block["sensitivity"]
     text = (
-        f"Of {block['true']} lesions {block['missed'] or 'none'} {'was' if block['missed'] <= 1 else 'were'} missed: "
-        "lesion sensitivity "
+        f"Of {block['true']} {of}s {block['missed'] or 'none'} {'was' if block['missed'] <= 1 else 'were'} missed: "
+        f"{of} sensitivity "
         f"{with_interval(found['value'], found['interval'])}. "
     )
     if not block["false"]:
