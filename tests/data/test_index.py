@@ -160,7 +160,7 @@ def test_roots_that_are_no_data_set_are_explained(tmp_path: Path) -> None:
     for name, reason in {
         "missing": "does not exist",
         "file": "is not a folder",
-        "empty": "no image found; expected benign/",
+        "empty": "no image found; expected .*benign/",
         "bare": "holds images/ itself; give the folder above it",
         "void": "no image found in the layout 'folders'",
     }.items():

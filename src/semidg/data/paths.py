@@ -12,6 +12,7 @@ from semidg.errors import DataError
 
 #: Kinds of problem, in the order in which they are listed, with the mend.
 PROBLEMS = {
+    "row that cannot be used": "correct or remove the line",
     "file that cannot be used": "mend, replace or remove it",
     "mask without image": "add the image, correct the name, or remove the mask",
     "size of image and mask differ": "a mask must have the width and height of its image",
@@ -30,6 +31,11 @@ class Problems:
     def add(self, kind: str, line: str) -> None:
         """Note one problem; ``kind`` is a key of PROBLEMS, ``line`` names the file."""
         self._found[kind].append(printable(line))
+
+    def take(self, other: Problems, where: str) -> None:
+        """Note all problems of ``other`` too, each line beginning with ``where``."""
+        for kind, lines in other._found.items():
+            self._found[kind] += [f"{printable(where)}: {line}" for line in lines]
 
     def __bool__(self) -> bool:
         return any(self._found.values())
