@@ -20,14 +20,14 @@ COLUMNS = (
     *("image", "id", "mask", "masks", "domain", "class", "group"),
     *("row_mm", "column_mm", "frame", "slice_mm", "vote"),
 )
-#: Domain of all images of a table without that column.
-DOMAIN = "all"
 
 _VOTES = {"": False, "no": False, "yes": True}
 
 
 def find_records(path: Path, problems: Problems) -> list[Record]:
     """Records without size, in the order of the lines; ``group`` is empty where the table gives none.
+
+    Without a column ``domain`` all images are of one domain, called like the table.
 
     A line that does not fit goes to ``problems``, with its number: a missing file, a path that leaves the folder, a
     doubled image or id, a bad number. Raises DataError if the file is no such table.
@@ -43,7 +43,7 @@ def find_records(path: Path, problems: Problems) -> list[Record]:
     for line, row in rows:
         where = f"{path.name}, line {line}"
         try:
-            record = _record(path.parent, row, needs_domain="domain" in named)
+            record = _record(path.parent, row, None if "domain" in named else path.stem)
             _refuse_twice(record, line, seen)
         except (DataError, ValueError) as error:
             problems.add("row that cannot be used", f"{where}: {error}")
@@ -91,13 +91,13 @@ def parse_slice_mm(cell: str) -> float | None:
     return mm
 
 
-def _record(root: Path, row: Mapping[str, str], needs_domain: bool) -> Record:
+def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
     image = PurePosixPath(row["image"]).as_posix() if row["image"] else ""
     masks = split_masks(row["mask"] or row["masks"])
     windows = "\\" in row["image"] + row["mask"] + row["masks"]
     for relative in (image, *masks):
         _require_file(root, relative, "; write its folders with /" if windows else "")
-    if needs_domain and not row["domain"]:
+    if not (row["domain"] or domain):
         raise DataError("no domain, where other lines have one")
     frame = Frame.parse(row["frame"]) if row["frame"] else None
     name = image.removesuffix(".gz")
@@ -106,7 +106,7 @@ def _record(root: Path, row: Mapping[str, str], needs_domain: bool) -> Record:
         row["id"] or default,
         image,
         masks,
-        row["domain"] or DOMAIN,
+        row["domain"] or domain or "",
         row["class"],
         row["group"],
         0,

@@ -51,7 +51,8 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
-            split = read_split(data.split.lists, index.records, index.root)
+            target = None if data.split.oracle else data.split.target
+            split = read_split(data.split.lists, index.records, index.root, target)
         else:
             split = make_split(index.records, data.split, config.labelled, config.seed)
         if run is not None:
