@@ -12,25 +12,68 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from semidg.data.guard import named, refuse_size
 from semidg.errors import DataError
 
 #: Endings, in lower case, of the files taken for images.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 _DEEP_MODES = ("I", "F")  # with the variants I;16, I;16B, I;16L, I;16N
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file name has the ending of an image and is not hidden (``._x.png`` of macOS is)."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    known = Path(name).suffix.lower() in IMAGE_SUFFIXES or is_dicom_name(name) or is_nifti_name(name)
+    return known and not name.startswith(".")
+
+
+def is_nifti_name(name: str) -> bool:
+    """Whether a file name has the ending of a NIfTI file."""
+    return name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_dicom_name(name: str) -> bool:
+    """Whether a file name has the ending of a DICOM file."""
+    return Path(name).suffix.lower() in DICOM_SUFFIXES
+
+
+def stem(name: str) -> str:
+    """A file name or path without its ending, of which ``.nii.gz`` is one."""
+    for ending in (".nii.gz", Path(name).suffix):
+        if ending and name.lower().endswith(ending.lower()):
+            return name[: -len(ending)]
+    return name
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels from the header, without decoding; raises DataError that names the file."""
     with _opened(path) as image:
         return image.size
+
+
+def tiff_pages(path: Path) -> tuple[int, int, int]:
+    """(width, height, pages) of a file that Pillow reads, without decoding: several pages for a TIFF, else one.
+
+    Raises DataError that names the file, as where its pages differ in size.
+    """
+    with named(path), Image.open(path) as image:
+        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        refuse_size(path, image.width, image.height, pages, 4)
+        if pages == 1:
+            _refuse_unsuitable(image, path)
+        size = image.size
+        for number in range(1, pages):
+            image.seek(number)
+            if image.size != size:
+                raise DataError(
+                    f"{path}: page {number} is {image.width} x {image.height}, the first one {size[0]} x {size[1]}; "
+                    "save pages of different sizes (previews, resolutions) as files of their own"
+                )
+        return *size, pages
 
 
 def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
@@ -94,35 +137,13 @@ def resize_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The opened file; whatever goes wrong with it inside the block becomes a DataError that names it."""
-    try:
-        with Image.open(path) as image:
-            _refuse_unsuitable(image, path)
-            yield image
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: claims far too many pixels ({error}); check the file, or store it smaller") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: does not exist; restore the file or correct the path") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder, not an image file; give the path of a file") from error
-    except PermissionError as error:
-        raise DataError(f"{path}: may not be read (permission denied); change the permissions of the file") from error
-    except UnidentifiedImageError as error:
-        kind = "is empty (0 bytes)" if path.stat().st_size == 0 else "is not an image of a known format"
-        raise DataError(f"{path}: {kind}; replace or remove the file") from error
-    except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: damaged or truncated ({text}); replace or remove the file") from error
+    with named(path), Image.open(path) as image:
+        _refuse_unsuitable(image, path)
+        yield image
 
 
 def _refuse_unsuitable(image: Image.Image, path: Path) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise DataError(
-            f"{path}: claims {image.width} x {image.height} pixels, more than the safe limit of {limit}; "
-            "check the file, or store it smaller"
-        )
+    refuse_size(path, image.width, image.height, 1, 4)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a photograph with its preview
         raise DataError(f"{path}: holds {frames} frames; save each of them as an image of its own")
