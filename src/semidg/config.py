@@ -23,6 +23,8 @@ from semidg.method_config import (
     PositiveInt,
 )
 
+LayoutName = Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"]
+
 
 class SplitConfig(Model):
     """How the data set is divided; see docs/reference/splits.md."""
@@ -56,12 +58,16 @@ class DataConfig(Model):
     """Root folder of the data set, or a table of its images, NAME.csv."""
     more_roots: tuple[Path, ...] = ()
     """Further data sets used together with ``root``; each of all these roots is a domain."""
-    layout: Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"] = "auto"
+    layout: LayoutName = "auto"
     """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks; csv: a table;
     nnunet: imagesTr + labelsTr + dataset.json; scgm, mms: the challenges' folders as downloaded."""
     groups: str | None = None
     """Regular expression with one group, which finds the patient in the path of an image: images of one patient stay
     on one side of a split, as near-duplicates do. A file groups.csv, or a column group of a table, says it too."""
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    """Axis of the stored voxels across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
+    all_times: bool = False
+    """M&Ms: also use the times without masks, as unlabelled images."""
     size: PositiveInt = 128
     """Side in pixels of the square the networks see; masks are scored at the original size."""
     channels: Literal[1, 3] = 3

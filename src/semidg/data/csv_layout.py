@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from semidg.data.images import stem
 from semidg.data.paths import Problems, resolve_inside
 from semidg.data.spacing import parse_spacing
 from semidg.data.tables import read_table
@@ -100,10 +101,8 @@ def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
     if not (row["domain"] or domain):
         raise DataError("no domain, where other lines have one")
     frame = Frame.parse(row["frame"]) if row["frame"] else None
-    name = image.removesuffix(".gz")
-    default = PurePosixPath(name).with_suffix("").as_posix() + (f"#{frame}" if frame else "")
     return Record(
-        row["id"] or default,
+        row["id"] or stem(image) + (f"/{frame}" if frame else ""),
         image,
         masks,
         row["domain"] or domain or "",

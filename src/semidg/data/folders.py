@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from semidg.data.images import stem
 from semidg.data.paths import Problems, list_images, natural_key
 from semidg.data.spacing import read_spacing
 from semidg.types import Record
@@ -60,7 +61,8 @@ def _by_name(root: Path, domain: str, part: str, problems: Problems) -> dict[str
     if not folder.is_dir():
         return named
     for path in list_images(root, folder, problems, recursive=True):
-        name = PurePosixPath(path).relative_to(PurePosixPath(domain) / part).with_suffix("").as_posix()
+        name = PurePosixPath(path).relative_to(PurePosixPath(domain) / part).as_posix()
+        name = stem(name)
         if name in named:
             problems.add("name that is not unique", f"{named[name]} and {path}")
         else:

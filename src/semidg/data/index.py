@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
+from semidg.data.frames import Axis
 from semidg.data.groups import pattern_groups, unite
-from semidg.data.images import read_image, read_mask
 from semidg.data.index_file import COLUMNS, FRAME_COLUMNS, SPACING_COLUMNS, Index, read_index, write_index
 from semidg.data.layouts import Choices, locate
 from semidg.data.paths import cpu_threads
+from semidg.data.reading import record_image, record_mask
 from semidg.data.roots import find
 from semidg.data.styles import find_styles, style_features
 from semidg.errors import DataError
@@ -46,6 +47,8 @@ def build_index(
     domains: str = "layout",
     more_roots: Sequence[Path] = (),
     groups: str | None = None,
+    slice_axis: Axis = "auto",
+    all_times: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index the data set at ``root``: every file is decoded and checked, images that belong together get one group.
@@ -55,11 +58,12 @@ def build_index(
     error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
     styles (``data/styles.py``) in place of the domains of the layout. more_roots: further data sets, each root a
     domain (``data/roots.py``). groups: regular expression with one group, which finds the patient in the path of an
-    image. A group holds near-duplicates, images of one patient (by that, by the layout, by groups.csv) and planes of
-    one file, and whatever is chained to them. progress: called with (images done, all).
+    image. slice_axis, all_times: as in ``data`` of the configuration. A group holds near-duplicates, images of one
+    patient (by ``groups``, the layout or groups.csv), planes of one file, and whatever is chained to them. progress:
+    called with (images done, all).
     Raises DataError with one line for each problem of the data set, all at once.
     """
-    found = find(Path(root), layout, Choices(include_normal, classes), more_roots)
+    found = find(Path(root), layout, Choices(include_normal, classes, slice_axis, all_times), more_roots)
     located, problems, records = found.root, found.problems, found.records
     patients = pattern_groups(records, groups) if groups is not None else [None] * len(records)
     relations: list[tuple[Hashable | None, ...]] = []
@@ -103,23 +107,23 @@ def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:
     problems: list[tuple[str, str]] = []
     small, features, size = None, None, (0, 0)
     try:
-        grey = read_image(root / record.image, channels=1)[..., 0]
+        grey = record_image(root, record, channels=1)[..., 0]
         small, size = thumbnail(grey), (grey.shape[1], grey.shape[0])
         features = style_features(grey) if styled else None
     except DataError as error:
         problems.append(("file that cannot be used", str(error)))
     for mask in record.masks:
         try:
-            pixels = read_mask([root / mask], classes)
+            pixels = record_mask(root, replace(record, masks=(mask,), vote=False), classes)
         except DataError as error:
             problems.append(("file that cannot be used", str(error)))
             continue
         if small is not None and pixels.shape != (size[1], size[0]):
             line = f"{record.image} is {size[0]} x {size[1]}, {mask} is {pixels.shape[1]} x {pixels.shape[0]}"
             problems.append(("size of image and mask differ", line))
-    if classes > 2 and len(record.masks) > 1 and not problems:
+    if classes > 2 and len(record.masks) > 1 and not record.vote and not problems:
         try:
-            read_mask([root / mask for mask in record.masks], classes)
+            record_mask(root, record, classes)
         except DataError as error:
             problems.append(("file that cannot be used", str(error)))
     return _Checked(small, features, size, problems)

@@ -32,8 +32,8 @@ def refuse_divided_groups(parts: Parts, where: str) -> None:
     if twins:
         raise SplitError(
             f"{where}: {len(twins)} image(s) have a near-duplicate, or one of their patient, in another part: "
-            f"{'; '.join(twins[:5])}{'; ...' if len(twins) > 5 else ''}. Move them to one part, or, for lists that were "
-            'published so, write {"protocol": "random"} into split.json'
+            f"{'; '.join(twins[:5])}{'; ...' if len(twins) > 5 else ''}. Move them to one part, or, for lists that "
+            'were published so, write {"protocol": "random"} into split.json'
         )
 
 

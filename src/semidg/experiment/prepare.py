@@ -48,6 +48,8 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             domains=data.domains,
             more_roots=data.more_roots,
             groups=data.groups,
+            slice_axis=data.slice_axis,
+            all_times=data.all_times,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:

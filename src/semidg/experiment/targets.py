@@ -56,7 +56,8 @@ def domains_of(config: ExperimentConfig) -> Domains:
     if data.root is None:
         raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
     if data.domains == "layout":
-        found = find(data.root, data.layout, Choices(data.include_normal, config.network.classes), data.more_roots)
+        choices = Choices(data.include_normal, config.network.classes, data.slice_axis, data.all_times)
+        found = find(data.root, data.layout, choices, data.more_roots)
         if found.problems:
             raise DataError(found.problems.text())
         records = tuple(found.records)
@@ -69,6 +70,8 @@ def domains_of(config: ExperimentConfig) -> Domains:
             classes=config.network.classes,
             domains=data.domains,
             more_roots=data.more_roots,
+            slice_axis=data.slice_axis,
+            all_times=data.all_times,
         ).records
     labelled = {record.domain for record in records if record.labelled}
     return Domains(tuple(sorted(labelled)), tuple(sorted({record.domain for record in records} - labelled)))
