@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from semidg.data.dicom_grey import to_grey
+from semidg.data.grey import stretch
 from semidg.data.guard import DEFLATE_RATIO, MAX_BYTES, named, refuse_size
+from semidg.data.images import one_channel
+from semidg.data.masks import labels
 from semidg.errors import DataError
 
 _MEND = "store it uncompressed (Explicit VR Little Endian), for example with gdcmconv --raw or dcmdjpeg"
@@ -33,6 +42,58 @@ def read_header(path: Path) -> Header:
     than the limits of ``guard``."""
     with named(path):
         return _checked(path, _dataset(path, stop_before_pixels=True))
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """All frames as they are to be looked at: uint8 (F, H, W) grey or (F, H, W, 3) colour.
+
+    Colour: palettes are looked up, YBR becomes RGB, deeper than 8 bits is divided by the largest number of its depth.
+    Grey: the rescaling of the file, then its first VOI window, else its VOI table; without either, 8-bit values stay
+    as they are and deeper ones go from percentile 0.5 to 99.5 of the whole file. MONOCHROME1 is turned over.
+    Raises DataError that names the file and the mend.
+    """
+    with named(path):
+        dataset, stack = _read(path)
+        kind = str(dataset.PhotometricInterpretation)
+        if kind == "PALETTE COLOR":
+            stack = np.stack([apply_color_lut(frame, dataset) for frame in stack])
+            bits = 8 * stack.dtype.itemsize
+        else:
+            bits = int(dataset.BitsStored)
+        if stack.ndim == 4:
+            return stack.astype(np.uint8) if bits == 8 else stretch(stack, 0, 2**bits - 1)
+        grey = to_grey(dataset, stack, path)
+        return 255 - grey if kind == "MONOCHROME1" else grey
+
+
+def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
+    """Class numbers of all frames (F, H, W), by the rules of ``masks`` for the stored numbers of the whole file: in a
+    palette file the numbers of its entries, in a colour file (two classes only) a number for each colour."""
+    with named(path):
+        _, stack = _read(path)
+        if stack.ndim == 4:
+            if classes > 2 and (stack != stack[..., :1]).any():
+                raise DataError(f"{path}: a mask of {classes} classes in colour; save the class numbers as grey image")
+            stack = np.stack([one_channel(frame) for frame in stack])
+        return labels(stack, path, classes)
+
+
+def _read(path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:
+    """The data set and its decoded frames, (F, H, W) or (F, H, W, 3)."""
+    dataset = _dataset(path, stop_before_pixels=False)
+    header = _checked(path, dataset)
+    stack: NDArray[Any] | None = None
+    done = 0
+    for frame in islice(iter_pixels(dataset), header.frames):  # one at a time: a claimed number costs no memory
+        if frame.shape not in ((header.height, header.width), (header.height, header.width, 3)):
+            raise DataError(f"{path}: decodes to the shape {frame.shape}, not to its Rows and Columns; replace it")
+        if stack is None:
+            stack = np.empty((header.frames, *frame.shape), frame.dtype)
+        stack[done] = frame
+        done += 1
+    if stack is None or done < header.frames:
+        raise DataError(f"{path}: truncated: {done} of {header.frames} frames are there; replace or remove it")
+    return dataset, stack
 
 
 def _dataset(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from semidg.data import dicom, nifti
-from semidg.data.images import is_dicom_name, is_nifti_name, tiff_pages
+from semidg.data import dicom, nifti, pages
+from semidg.data.images import is_dicom_name, is_nifti_name
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
@@ -39,7 +39,7 @@ def planes(path: Path, axis: Axis = "auto") -> Planes:
     if is_dicom_name(path.name):
         width, height, count, spacing = dicom.read_header(path)
     else:
-        (width, height, count), spacing = tiff_pages(path), None
+        (width, height, count), spacing = pages.read_header(path), None
     frames = tuple(Frame("f", number) for number in range(count)) if count > 1 else None
     return Planes(frames, width, height, spacing, None)
 

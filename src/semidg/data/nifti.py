@@ -18,7 +18,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from semidg.data.grey import stretch, window
 from semidg.data.guard import DEFLATE_RATIO, named, refuse_size
+from semidg.data.masks import labels
 from semidg.errors import DataError
 from semidg.types import Frame
 
@@ -78,6 +80,52 @@ def read_header(path: Path) -> Header:
         )
 
 
+def read_volume(path: Path) -> NDArray[np.uint8]:
+    """Grey values of all voxels, uint8 in the shape of ``Header``: from percentile 0.5 to 99.5 of the whole file.
+
+    The scaling of the header (scl_slope, scl_inter) moves the percentiles along with the values, so only a negative
+    slope changes the result: it turns it over. Raises DataError that names the file, as on NaN.
+    """
+    with named(path):
+        header, voxels = _read(path)
+        pixels = stretch(voxels, *window(voxels, path))
+        return pixels if header.slope > 0 else 255 - pixels
+
+
+def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
+    """Class numbers of all voxels, uint8 in the shape of ``Header``, by the rules of ``masks`` for the whole file.
+
+    Values with a scaling that are within 0.001 of a whole number are taken for it.
+    """
+    with named(path):
+        header, voxels = _read(path)
+        if (header.slope, header.inter) != (1, 0):
+            voxels = voxels * header.slope + header.inter
+            whole = np.rint(voxels)
+            voxels = np.where(np.abs(voxels - whole) < 0.001, whole, voxels)
+        return labels(voxels, path, classes)
+
+
+def save_like(path: Path, source: Path, voxels: NDArray[np.generic]) -> None:
+    """Write voxels as a NIfTI file with the geometry (affines, their codes, voxel sizes, units) of ``source``.
+
+    voxels: of the shape of ``source``, axes of length 1 at the end apart. Raises DataError if ``source`` cannot be
+    read, and OSError if ``path`` cannot be written.
+    """
+    with named(source), closing(_opened(source)) as stream:
+        header = _parsed(source, stream.read(540)).copy()
+        dims = [int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])]]
+    header.set_data_dtype(voxels.dtype)
+    header.set_slope_inter(1, 0)
+    for name in ("cal_min", "cal_max", "glmin", "glmax", "intent_code"):
+        if name in header:
+            header[name] = 0
+    header["descrip"] = b"semidg"
+    kind: Any = nib.Nifti2Image if len(header.binaryblock) == 540 else nib.Nifti1Image
+    image = kind(voxels.reshape(dims, order="F"), None, header)
+    image.to_filename(path)
+
+
 def slice_axis(header: Header, axis: str) -> int:
     """The axis, 0 to 2, across which the slices of a volume lie. ``auto``: the axis of one voxel if there is one, else
     that of the largest voxel spacing; within 1 % of the largest, the last one."""
@@ -93,7 +141,7 @@ def plane(volume: NDArray[np.uint8], frame: Frame | None) -> NDArray[np.uint8]:
     """(H, W) of a volume (X, Y), (X, Y, Z) or (X, Y, Z, T), by the rule in the head of this module."""
     if frame is None:
         return np.ascontiguousarray(volume.T)
-    if frame.time is not None:
+    if volume.ndim == 4:
         volume = volume[..., frame.time]
     return np.ascontiguousarray(np.take(volume, frame.number, axis="xyz".index(frame.axis)).T)
 
@@ -107,6 +155,22 @@ def _opened(path: Path) -> IO[bytes]:
         return file
     file.close()
     return cast(IO[bytes], gzip.open(path, "rb"))
+
+
+def _read(path: Path) -> tuple[Header, NDArray[Any]]:
+    """The header, and the voxels as they are stored, in Fortran order."""
+    header = read_header(path)
+    voxels = np.empty(math.prod(header.shape), header.dtype)
+    view = memoryview(cast(Any, voxels.view(np.uint8)))
+    with closing(_opened(path)) as stream:
+        stream.seek(header.offset)
+        done = 0
+        while done < len(view) and (count := stream.readinto(view[done:])):  # type: ignore[attr-defined]
+            done += count
+        if done < len(view):
+            raise DataError(f"{path}: truncated: {done} of {len(view)} bytes of voxels are there; replace or remove it")
+        stream.read(1)  # the checksum of a packed file stands after its last byte
+    return header, voxels.reshape(header.shape, order="F")
 
 
 def _parsed(path: Path, block: bytes) -> Any:
