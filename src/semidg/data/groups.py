@@ -57,7 +57,7 @@ def pattern_groups(records: Sequence[Record], pattern: str) -> list[str | None]:
         shown = "".join(f"\n  {name}" for name in missed[:20]) + ("\n  ..." if len(missed) > 20 else "")
         raise DataError(
             f"data.groups = {pattern!r}: does not fit {len(missed)} of {len(records)} images; widen it (for images "
-            f"that are alone: '{pattern}|^'):{shown}"
+            f"that are alone: '{pattern}|$'):{shown}"
         )
     return [match[1] for match in found if match is not None]
 

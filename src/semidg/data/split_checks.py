@@ -46,9 +46,7 @@ def refuse_target(parts: Parts, records: Sequence[Record], target: str, where: s
     """
     domains = sorted({record.domain for record in records})
     if target not in domains:
-        raise SplitError(
-            f"{where}: the held-out domain {target!r} is none of the data, which have {', '.join(domains)}"
-        )
+        raise SplitError(f"{where}: the held-out domain {target!r} is unknown; the data has {', '.join(domains)}")
     owner: dict[str, str] = {}
     for record in records:
         if record.domain == target:
