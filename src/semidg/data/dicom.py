@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.pixels.utils import iter_pixels
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from semidg.data.dicom_grey import to_grey
@@ -83,17 +82,28 @@ def _read(path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:
     dataset = _dataset(path, stop_before_pixels=False)
     header = _checked(path, dataset)
     stack: NDArray[Any] | None = None
-    done = 0
-    for frame in islice(iter_pixels(dataset), header.frames):  # one at a time: a claimed number costs no memory
+    for number in range(header.frames):  # one at a time: a claimed number costs no memory
+        frame = _frame(path, dataset, number)
         if frame.shape not in ((header.height, header.width), (header.height, header.width, 3)):
             raise DataError(f"{path}: decodes to the shape {frame.shape}, not to its Rows and Columns; replace it")
         if stack is None:
             stack = np.empty((header.frames, *frame.shape), frame.dtype)
-        stack[done] = frame
-        done += 1
-    if stack is None or done < header.frames:
-        raise DataError(f"{path}: truncated: {done} of {header.frames} frames are there; replace or remove it")
+        stack[number] = frame
+    assert stack is not None  # _checked wants a frame at least
     return dataset, stack
+
+
+def _frame(path: Path, dataset: pydicom.Dataset, number: int) -> NDArray[Any]:
+    try:
+        return pixel_array(dataset, index=number)
+    except RuntimeError as error:  # what pydicom raises if all its decoders give up
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if not syntax.is_encapsulated:
+            raise
+        text = " ".join(str(error).split())[-120:]
+        raise DataError(
+            f"{path}: damaged, or of a kind of {syntax.name} that cannot be decoded here ({text}); {_MEND}"
+        ) from error
 
 
 def _dataset(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:

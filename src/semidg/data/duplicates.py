@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from semidg.errors import DataError
+from semidg.types import Record
 
 #: Side in pixels of the grey thumbnails that are compared.
 THUMBNAIL = 64
@@ -61,6 +64,27 @@ def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> 
         labels = _join(labels, rows + start, columns + start)
     _, numbered = np.unique(labels, return_inverse=True)
     return _by_first_appearance(numbered)
+
+
+def twin_groups(records: Sequence[Record], thumbnails: NDArray[np.generic], threshold: float) -> NDArray[np.int64]:
+    """Group number of each of N records, (N,) int64, numbered by first appearance: near-duplicates share one.
+
+    Plain images are compared with one another by ``near_duplicate_groups``. The planes of a file are one group, and
+    two such files are joined only where all their thumbnails are equal: slices of two patients at one height look
+    alike, and so do the empty ones at the ends of any two volumes, so that likeness would chain all volumes together.
+    """
+    plain = np.flatnonzero([record.frame is None for record in records])
+    labels = np.arange(len(records))
+    labels[plain] = plain[near_duplicate_groups(thumbnails[plain], threshold)] if len(plain) else plain
+    planes: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
+        if record.frame is not None:
+            planes.setdefault(record.image, []).append(number)
+    copies: dict[bytes, int] = {}
+    for members in planes.values():
+        content = sha256(np.ascontiguousarray(thumbnails[members]).tobytes()).digest()
+        labels[members] = copies.setdefault(content, members[0])
+    return _by_first_appearance(labels)
 
 
 def _join(labels: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from semidg.data import dicom, nifti, pages
 from semidg.data.images import is_dicom_name, is_nifti_name
+from semidg.data.paths import Problems, resolve_inside
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
@@ -68,6 +69,59 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
         name = f"{record.id}/{time}{frame.axis}{frame.number:0{digits}}"
         found.append(replace(known, id=name, group=group, frame=frame, slice_mm=planes.slice_mm))
     return found
+
+
+def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: Axis = "auto") -> list[Record]:
+    """The records of a layout, those of a file that may hold several planes expanded by its header.
+
+    The masks of such an image must hold the same planes, in volumes that are stored in the same orientation. What
+    cannot be read or does not fit goes to ``problems`` and is left out. A record that has a frame already stays one
+    record and gets what it lacks of spacing; one that has a size already is left as it is.
+    """
+    found: list[Record] = []
+    for record in records:
+        if record.width or not any(map(may_hold_planes, (record.image, *record.masks))):
+            found.append(record)
+            continue
+        try:
+            whole = planes(resolve_inside(root, record.image), axis)
+            if record.frame is not None:
+                spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm
+                found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
+                continue
+            wrong = [line for mask in record.masks if (line := _unlike(root, record.image, whole, mask))]
+        except DataError as error:
+            problems.add("file that cannot be used", str(error))
+            continue
+        for line in wrong:
+            problems.add("size of image and mask differ", line)
+        found += [] if wrong else expand(record, whole)
+    return found
+
+
+def may_hold_planes(name: str) -> bool:
+    """Whether a file of this ending can hold several planes; else it need not be opened to know."""
+    return is_nifti_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))
+
+
+def _unlike(root: Path, image: str, whole: Planes, mask: str) -> str | None:
+    """What is different in the planes of a mask; None if nothing is."""
+    same = whole.frames[0].axis if whole.frames else "f"
+    of_mask = planes(resolve_inside(root, mask), "auto" if same == "f" else same)
+    if of_mask[:3] != whole[:3]:
+        return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
+    if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:
+        stored = f"{image} is stored {whole.orientation}, {mask} {of_mask.orientation}"
+        return f"{stored}; save the mask with the voxel order and the affine of its image"
+    return None
+
+
+def _size_text(found: Planes) -> str:
+    if found.frames is None:
+        return f"{found.width} x {found.height}"
+    times = {frame.time for frame in found.frames}
+    series = f" at {len(times)} times" if len(times) > 1 else ""
+    return f"{found.width} x {found.height} in {len(found.frames) // len(times)} planes{series}"
 
 
 def _nifti(path: Path, axis: Axis) -> Planes:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.data.duplicates import near_duplicate_groups, thumbnail
+from semidg.data.duplicates import thumbnail, twin_groups
 from semidg.data.frames import Axis
 from semidg.data.groups import pattern_groups, unite
 from semidg.data.index_file import COLUMNS, FRAME_COLUMNS, SPACING_COLUMNS, Index, read_index, write_index
 from semidg.data.layouts import Choices, locate
 from semidg.data.paths import cpu_threads
-from semidg.data.reading import record_image, record_mask
+from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.roots import find
 from semidg.data.styles import find_styles, style_features
 from semidg.errors import DataError
@@ -71,7 +72,8 @@ def build_index(
     thumbnails: list[NDArray[np.uint8]] = []
     features: list[NDArray[np.float64]] = []
     with ThreadPoolExecutor(cpu_threads()) as pool:
-        checks = pool.map(lambda record: _check(located, record, classes, domains != "layout"), records)
+        units = pool.map(lambda unit: _check_file(located, unit, classes, domains != "layout"), by_file(records))
+        checks = chain.from_iterable(units)
         together = zip(records, checks, patients, found.named, strict=True)
         for done, (record, checked, patient, named) in enumerate(together, start=1):
             for kind, line in checked.problems:
@@ -79,7 +81,7 @@ def build_index(
             if checked.thumbnail is not None and not checked.problems:
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
                 thumbnails.append(checked.thumbnail)
-                relations.append((record.image, record.group or None, patient, named))
+                relations.append((record.group or None, patient, named))
                 if checked.features is not None:
                     features.append(checked.features)
             if progress is not None:
@@ -93,13 +95,21 @@ def build_index(
     if domains != "layout":
         styles = find_styles(np.stack(features), int(domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
-    twins = near_duplicate_groups(np.stack(thumbnails), similarity).tolist()
+    twins = twin_groups(kept, np.stack(thumbnails), similarity).tolist()
     numbers = unite(len(kept), [twins, *zip(*relations, strict=True)]).tolist()
     first: dict[int, str] = {}
     for record, number in zip(kept, numbers, strict=True):
         first.setdefault(number, record.id)
     grouped = (replace(record, group=first[number]) for record, number in zip(kept, numbers, strict=True))
     return Index(located, found.layout, tuple(grouped), tuple(problems.lines()))
+
+
+def _check_file(root: Path, records: Sequence[Record], classes: int, styled: bool) -> list[_Checked]:
+    """Check the records of one file, which is decoded once."""
+    held = hold(root, records[0], classes)
+    checked = [_check(root, record, classes, styled) for record in records]
+    del held
+    return checked
 
 
 def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:

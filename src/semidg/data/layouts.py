@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from semidg.data import busi, csv_layout, folders, mms, nnunet, scgm
-from semidg.data.frames import Axis, Planes, expand, planes
-from semidg.data.images import is_dicom_name, is_nifti_name
+from semidg.data.frames import Axis, in_planes
 from semidg.data.paths import Problems
 from semidg.errors import DataError
 from semidg.types import Record
@@ -105,36 +103,3 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
     else:
         records = LAYOUTS[name].find_records(located, problems, choices)
     return located, name, in_planes(located, records, problems, choices.slice_axis), problems
-
-
-def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: Axis) -> list[Record]:
-    """The records, those of a file that holds several planes as one record a plane.
-
-    A record that names its frame stays one; it gets the spacing of its file if it has none. A file whose header cannot
-    be read goes to ``problems``.
-    """
-    headers: dict[str, Planes | None] = {}
-    found: list[Record] = []
-    for record in records:
-        if record.width or not _may_hold_planes(record.image):
-            found.append(record)
-            continue
-        if record.image not in headers:
-            try:
-                headers[record.image] = planes(root / record.image, axis)
-            except DataError as error:
-                problems.add("file that cannot be used", str(error))
-                headers[record.image] = None
-        header = headers[record.image]
-        if header is None:
-            continue
-        if record.frame is None:
-            found += expand(record, header)
-        else:
-            spacing, slice_mm = record.spacing or header.spacing, record.slice_mm or header.slice_mm
-            found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
-    return found
-
-
-def _may_hold_planes(name: str) -> bool:
-    return is_nifti_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from semidg.data.frames import Axis, Planes, expand, planes
+from semidg.data.frames import Axis, in_planes
 from semidg.data.images import stem
 from semidg.data.paths import Problems, list_images, require_classes
 from semidg.data.tables import read_table
@@ -52,47 +52,50 @@ def find_records(
     if len(tables) != 1:
         raise DataError(f"{root}: holds {len(tables)} tables called like that of M&Ms; keep one")
     cases = _read_cases(tables[0], problems)
-    images: dict[str, str] = {}
-    masks: dict[str, str] = {}
-    for part in _PARTS:
-        if (root / part).is_dir():
-            for path in list_images(root, root / part, problems, recursive=True):
-                name = stem(path.rpartition("/")[2])
-                kind, found = (_MASK, masks) if name.endswith(_MASK) else (_IMAGE, images)
-                if not name.endswith(kind):
-                    continue
-                code = name.removesuffix(kind)
-                if code in found:
-                    problems.add("name that is not unique", f"{found[code]} and {path}")
-                else:
-                    found[code] = path
-    for code in masks.keys() - images.keys():
-        problems.add("mask without image", masks[code])
+    images, masks = _files(root, problems)
     records: list[Record] = []
     for code, path in images.items():
         if code not in cases:
             problems.add("file that cannot be used", f"{path}: {tables[0].name} has no line for {code}")
             continue
+        case = cases[code]
         given = () if "Unlabeled" in PurePosixPath(path).parts or code not in masks else (masks[code],)
-        record = Record(code, path, given, cases[code].vendor, "", code, 0, 0)
-        try:
-            header = planes(root / path, "z" if axis == "auto" else axis)
-        except DataError as error:
-            problems.add("file that cannot be used", str(error))
+        record = Record(code, path, given, case.vendor, "", code, 0, 0)
+        planes = in_planes(root, [record], problems, "z" if axis == "auto" else axis)
+        there = {_time_of(plane) for plane in planes}
+        if planes and (missing := set(case.times) - there):
+            text = f"{path} has no time {min(missing)}; it has 0 to {max(there)}"
+            problems.add("row that cannot be used", f"{tables[0].name}, line {case.line}: {text}")
             continue
-        try:
-            records += _records(record, header, cases[code], all_times)
-        except DataError as error:
-            problems.add("row that cannot be used", f"{tables[0].name}, line {cases[code].line}: {error}")
+        records += [plane for plane in planes if _time_of(plane) in case.times]
+        if all_times:
+            records += [replace(plane, masks=()) for plane in planes if _time_of(plane) not in case.times]
     return records
 
 
-def _records(record: Record, header: Planes, case: _Case, all_times: bool) -> list[Record]:
-    found = expand(record, header, case.times)
-    if all_times:
-        times = {frame.time or 0 for frame in header.frames or ()} - set(case.times)
-        found += expand(replace(record, masks=()), header, sorted(times)) if times else []
-    return found
+def _files(root: Path, problems: Problems) -> tuple[dict[str, str], dict[str, str]]:
+    """(images, masks): code of a case -> path."""
+    images: dict[str, str] = {}
+    masks: dict[str, str] = {}
+    for part in _PARTS:
+        if not (root / part).is_dir():
+            continue
+        for path in list_images(root, root / part, problems, recursive=True):
+            name = stem(path.rpartition("/")[2])
+            kind, found = (_MASK, masks) if name.endswith(_MASK) else (_IMAGE, images)
+            code = name.removesuffix(kind)
+            if name != code and code in found:
+                problems.add("name that is not unique", f"{found[code]} and {path}")
+            elif name != code:
+                found[code] = path
+    for code in masks.keys() - images.keys():
+        problems.add("mask without image", masks[code])
+    return images, masks
+
+
+def _time_of(record: Record) -> int:
+    """The time of a plane; that of a file with one time is 0."""
+    return (record.frame.time if record.frame else None) or 0
 
 
 def _tables(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from semidg.data.grey import stretch, window
 from semidg.data.guard import DEFLATE_RATIO, named, refuse_size
 from semidg.data.masks import labels
 from semidg.errors import DataError
+from semidg.files import atomic_path
 from semidg.types import Frame
 
 _HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -106,24 +107,28 @@ def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
         return labels(voxels, path, classes)
 
 
-def save_like(path: Path, source: Path, voxels: NDArray[np.generic]) -> None:
-    """Write voxels as a NIfTI file with the geometry (affines, their codes, voxel sizes, units) of ``source``.
+def save_like(path: Path, source: Path, voxels: NDArray[np.uint8], scale: float = 1.0) -> None:
+    """Write ``path``, a .nii.gz with the geometry of the NIfTI file ``source``: dimensions, affines and their codes,
+    voxel sizes, units. A reader sees voxels * scale; voxels: the shape of ``Header``.
 
-    voxels: of the shape of ``source``, axes of length 1 at the end apart. Raises DataError if ``source`` cannot be
-    read, and OSError if ``path`` cannot be written.
+    Raises DataError if ``source`` cannot be read, SemidgError if ``path`` cannot be written.
     """
     with named(source), closing(_opened(source)) as stream:
-        header = _parsed(source, stream.read(540)).copy()
-        dims = [int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])]]
-    header.set_data_dtype(voxels.dtype)
-    header.set_slope_inter(1, 0)
-    for name in ("cal_min", "cal_max", "glmin", "glmax", "intent_code"):
-        if name in header:
-            header[name] = 0
-    header["descrip"] = b"semidg"
-    kind: Any = nib.Nifti2Image if len(header.binaryblock) == 540 else nib.Nifti1Image
+        header = _parsed(source, stream.read(540))
+    dims = [int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])]]
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(scale, 0)
+    header.set_data_offset(0)  # where nibabel puts them
+    for name in ("cal_min", "cal_max", "intent_code"):
+        header[name] = 0
+    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(voxels.reshape(dims, order="F"), None, header)
-    image.to_filename(path)
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
+    ):
+        image.to_stream(packed)
 
 
 def slice_axis(header: Header, axis: str) -> int:
@@ -138,12 +143,15 @@ def slice_axis(header: Header, axis: str) -> int:
 
 
 def plane(volume: NDArray[np.uint8], frame: Frame | None) -> NDArray[np.uint8]:
-    """(H, W) of a volume (X, Y), (X, Y, Z) or (X, Y, Z, T), by the rule in the head of this module."""
+    """A view (H, W) into a volume (X, Y), (X, Y, Z) or (X, Y, Z, T), by the rule in the head of this module."""
     if frame is None:
-        return np.ascontiguousarray(volume.T)
+        return volume.T
     if volume.ndim == 4:
+        assert frame.time is not None  # the reader has seen to it
         volume = volume[..., frame.time]
-    return np.ascontiguousarray(np.take(volume, frame.number, axis="xyz".index(frame.axis)).T)
+    across = "xyz".index(frame.axis)
+    found: NDArray[np.uint8] = np.moveaxis(volume, across, 0)[frame.number].T
+    return found
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -5,6 +5,9 @@ A file of several planes is decoded as a whole, and once for all of its records 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +70,18 @@ def plane_mask(path: Path, frame: Frame | None, classes: int = 2, keep: int = 2)
 def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
     """The decoded files of a record that is a plane of them: while the list is held, all their planes are at hand,
     whatever other threads read. A file that cannot be read is no error here; reading a plane of it is."""
-    if record.frame is None:
-        return []
-    masks = [_decoded(resolve_inside(root, mask), classes, 1) for mask in record.masks]
-    return [_decoded(resolve_inside(root, record.image), None, 1), *masks]
+    held: list[Decoded] = []
+    if record.frame is not None:
+        for relative, kind in ((record.image, None), *((mask, classes) for mask in record.masks)):
+            with suppress(DataError):
+                held.append(_decoded(resolve_inside(root, relative), kind, 1))
+    return held
+
+
+def by_file(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records in order, those that follow one another and are planes of the same files in one list."""
+    for _, unit in groupby(records, lambda r: (r.id if r.frame is None else None, r.image, r.masks)):
+        yield list(unit)
 
 
 def _by_pillow(path: Path) -> bool:
@@ -89,7 +100,7 @@ def _plane(path: Path, frame: Frame | None, classes: int | None, keep: int) -> N
             fits = axis < 3 <= pixels.ndim and frame.number < pixels.shape[axis]
             fits = fits and (pixels.ndim == 3 or (frame.time is not None and frame.time < times))
         if fits:
-            return nifti.plane(pixels, frame)
+            return np.ascontiguousarray(nifti.plane(pixels, frame))
         count = f"{' x '.join(map(str, pixels.shape))} voxels"
     else:
         number = 0 if frame is None else frame.number

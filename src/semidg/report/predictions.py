@@ -1,11 +1,11 @@
-"""Image files in; masks, confidence maps, overlays and a table with the expected Dice of each image out."""
+"""Image files in; masks, confidence maps, overlays and a table with the expected Dice of each image or volume out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import reference_view
-from semidg.data.images import is_image_name, read_image, resize_image
+from semidg.data.frames import Axis, Planes, may_hold_planes, planes
+from semidg.data.images import is_image_name, is_nifti_name, resize_image, stem
+from semidg.data.reading import plane_image
 from semidg.errors import ConfigError, DataError
 from semidg.evaluation.confidence import temper, variance
 from semidg.evaluation.predict import confidence_map, label_map, to_original
@@ -24,15 +26,23 @@ from semidg.experiment.bundle import Bundle, to_inference
 from semidg.files import atomic_path
 from semidg.networks.ensemble import Ensemble
 from semidg.report.figures import confidence_image, overlay, save_png
+from semidg.report.predicted_volume import predict_volume
+from semidg.types import Frame
 
 _MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
 
 
 class Job(NamedTuple):
-    """An image, and where its results go: the path without ``_mask.png``."""
+    """An image, and where its results go: the path without ``_mask.png``. frame: of a film, else None."""
 
     image: Path
     target: Path
+    frame: Frame | None = None
+
+    @property
+    def name(self) -> str:
+        """What the table calls it: the path, and the frame of a film."""
+        return str(self.image) if self.frame is None else f"{self.image}:{self.frame}"
 
 
 def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
@@ -48,9 +58,9 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             files = [p for p in files if inside not in p.resolve().parents and not _is_mask(p)]
             if not files:
                 raise DataError(f"{source}: no image in this folder or below it")
-            jobs += [Job(p, out / p.relative_to(source).with_suffix("")) for p in files]
+            jobs += [Job(p, out / stem(str(p.relative_to(source)))) for p in files]
         elif source.exists():
-            jobs.append(Job(source, out / source.stem))
+            jobs.append(Job(source, out / stem(source.name)))
         else:
             raise DataError(f"{source}: does not exist; give image files or folders of images")
     taken: dict[Path, Path] = {}
@@ -92,44 +102,99 @@ def predict_files(
     threads: int = 2,
     confidence: Literal["probability", "variance"] = "probability",
     refer_below: float = 0.0,
+    slice_axis: Axis = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Write NAME_mask.png (0 / 255, or class numbers), NAME_confidence.png and NAME_overlay.png for each image, and
     OUT/predictions.csv, the table of all of them.
 
-    All at the image's own size. Images are read, predicted and written in batches, so memory does not grow with their
-    number. A file that cannot be read is passed over. confidence: what the map shows, the calibrated probability or
-    exp(-V) of the method's variance. refer_below: images of a lower expected Dice are marked for review. Rows of
-    images that are not among the jobs, of an earlier call, stay in the table.
+    All at the image's own size. Of a NIfTI file mask and confidence are NAME_mask.nii.gz and NAME_confidence.nii.gz
+    (see ``predicted_volume.py``), of a film each frame has its pictures, NAME_f017_mask.png. Images are read,
+    predicted and written in batches, volumes one after the other, so memory does not grow with their number. A file
+    that cannot be read is passed over. confidence: what the map shows, the calibrated probability or exp(-V) of the
+    method's variance. refer_below: images of a lower expected Dice are marked for review. slice_axis: see
+    ``data.frames.planes``. Rows of images that are not among the jobs, of an earlier call, stay in the table.
     """
     ensemble = to_inference(bundle.ensemble, device)
+    networks = partial(_predict, bundle, ensemble, device, confidence)
     rows: list[Prediction] = []
     problems: list[str] = []
-    done = 0
+
+    def add(job: Job, kind: str, expected: float, share: float) -> None:
+        mask = job.target.with_name(f"{job.target.name}_mask.{kind}").relative_to(out).as_posix()
+        rows.append(Prediction(job.name, mask, expected, share, expected < refer_below))
+
     with ThreadPoolExecutor(threads) as pool:
-        for chunk in _chunks(jobs, batch):
-            loaded = list(pool.map(lambda job: _load(job, bundle), chunk))
-            good = [(job, item) for job, item in zip(chunk, loaded, strict=True) if not isinstance(item, str)]
-            problems += [item for item in loaded if isinstance(item, str)]
-            if good:
-                images = np.stack([item[1] for _, item in good])
-                with torch.inference_mode():
-                    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 255
-                    each = ensemble.predict_each(x.contiguous(memory_format=torch.channels_last))
-                    maps = _maps(bundle, ensemble, x, each, confidence)
-                    probabilities = each.mean(0).float().cpu()
-                tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
-                foreground = pool.map(lambda task: _write(*task), tasks)
-                for (job, _, p, _), share in zip(tasks, foreground, strict=True):
-                    expected = bundle.calibration.expected_dice(p)
-                    mask = job.target.with_name(f"{job.target.name}_mask.png").relative_to(out).as_posix()
-                    rows.append(Prediction(str(job.image), mask, expected, share, expected < refer_below))
-            done += len(chunk)
+        for done, work in _work(jobs, batch, slice_axis, problems):
+            if isinstance(work, _Volume):
+                try:
+                    add(work.job, "nii.gz", *predict_volume(*work, bundle, networks, batch, pool))
+                except DataError as error:
+                    problems.append(str(error))
+            else:
+                loaded = list(pool.map(lambda job: _load(job, bundle), work))
+                good = [(job, item) for job, item in zip(work, loaded, strict=True) if not isinstance(item, str)]
+                problems += dict.fromkeys(item for item in loaded if isinstance(item, str))
+                if good:
+                    probabilities, maps = networks([item[1] for _, item in good])
+                    tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
+                    shares = pool.map(lambda task: _write(*task), tasks)
+                    for (job, _, p, _), share in zip(tasks, shares, strict=True):
+                        add(job, "png", bundle.calibration.expected_dice(p), share)
             if progress:
                 progress(done, len(jobs))
     if rows:
         _write_table(rows, out / "predictions.csv")
     return Predicted(rows, problems)
+
+
+class _Volume(NamedTuple):
+    job: Job
+    planes: Planes
+
+
+def _work(
+    jobs: Sequence[Job], batch: int, axis: Axis, problems: list[str]
+) -> Iterator[tuple[int, list[Job] | _Volume]]:
+    """(files begun so far, up to ``batch`` images or one NIfTI file); a header that cannot be read is a problem."""
+    waiting: list[Job] = []
+    for done, job in enumerate(jobs, start=1):
+        try:
+            found = planes(job.image, axis) if may_hold_planes(job.image.name) else None
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if found is not None and is_nifti_name(job.image.name):
+            yield done, _Volume(job, found)
+            continue
+        for each in _frames(job, found):
+            waiting.append(each)
+            if len(waiting) == batch:
+                yield done, waiting
+                waiting = []
+    if waiting or problems:
+        yield len(jobs), waiting
+
+
+def _frames(job: Job, found: Planes | None) -> Iterator[Job]:
+    """The job itself, or one for each frame of a film."""
+    if found is None or found.frames is None:
+        yield job
+        return
+    digits = len(str(len(found.frames) - 1))
+    for frame in found.frames:
+        yield Job(job.image, job.target.with_name(f"{job.target.name}_f{frame.number:0{digits}}"), frame)
+
+
+def _predict(
+    bundle: Bundle, ensemble: Ensemble, device: torch.device, confidence: str, images: Sequence[npt.NDArray[np.uint8]]
+) -> tuple[Tensor, Tensor]:
+    """Probabilities (B, K, size, size) and confidence (B, size, size) of images (size, size, C), on the CPU."""
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device).float() / 255
+        each = ensemble.predict_each(x.contiguous(memory_format=torch.channels_last))
+        maps = _maps(bundle, ensemble, x, each, confidence)
+        return each.mean(0).float().cpu(), maps
 
 
 def _maps(bundle: Bundle, ensemble: Ensemble, x: Tensor, each: Tensor, confidence: str) -> Tensor:
@@ -171,7 +236,7 @@ def _write_table(rows: Sequence[Prediction], path: Path) -> None:
 
 def _load(job: Job, bundle: Bundle) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | str:
     try:
-        image = read_image(job.image, bundle.channels)
+        image = plane_image(job.image, job.frame, bundle.channels)
     except DataError as error:
         return str(error)
     return image, resize_image(image, bundle.size)
@@ -195,11 +260,7 @@ def _write(job: Job, image: npt.NDArray[np.uint8], probabilities: Tensor, confid
 
 
 def _is_mask(path: Path) -> bool:
-    match = _MASK_NAME.match(path.stem)
-    return match is not None and any(path.with_name(match.group(1) + s).exists() for s in (path.suffix, ".png", ".jpg"))
-
-
-def _chunks(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    rest = iter(jobs)
-    while chunk := list(islice(rest, size)):
-        yield chunk
+    name = stem(path.name)
+    match = _MASK_NAME.match(name)
+    endings = (path.name[len(name) :], ".png", ".jpg", ".nii.gz", ".nii", ".dcm")
+    return match is not None and any(path.with_name(match.group(1) + ending).exists() for ending in endings)
