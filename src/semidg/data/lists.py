@@ -135,11 +135,11 @@ def read_split(folder: Path, records: Sequence[Record], root: Path, target: str 
     split = Split(**parts, meta=meta)
     if "ids_sha256" in meta and meta["ids_sha256"] != _ids_digest(split):
         raise SplitError(f"{folder}: the ids of the images are not those of split.json; index the same data set again")
-    if meta.get("protocol") not in ("random", "published"):
-        refuse_divided_groups(split.parts(), str(folder))
     held_out = target or meta.get("target")
     if held_out is not None and not meta.get("oracle"):
         refuse_target(split.parts(), records, held_out, str(folder))
+    if meta.get("protocol") not in ("random", "published"):
+        refuse_divided_groups(split.parts(), str(folder))
     return split
 
 
