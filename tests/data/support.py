@@ -82,7 +82,7 @@ def largest_file(size: int) -> Iterator[None]:
 def save_nifti(path: Path, voxels: NDArray[np.generic], zooms: Sequence[float] = (1, 1, 1)) -> Path:
     """Write voxels as a NIfTI file whose axes run to the right, the front and the head (RAS)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(voxels, np.diag([*zooms[:3], 1.0]))
+    image = nib.Nifti1Image(voxels, np.diag([*zooms[:3], 1.0]), dtype=voxels.dtype)
     image.header.set_zooms([*zooms, *[1.0] * voxels.ndim][: voxels.ndim])
     nib.save(image, path)
     return path

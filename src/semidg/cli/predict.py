@@ -58,7 +58,8 @@ def predict(arguments: Sequence[str]) -> int:
     from semidg.experiment.bundle import load_bundle
     from semidg.experiment.device import choose_device, set_threads, usable_cores
     from semidg.experiment.run import open_config
-    from semidg.report.predictions import find_jobs, predict_files
+    from semidg.report.prediction_jobs import find_jobs
+    from semidg.report.predictions import predict_files
 
     model, trained = options.run, None
     if not model.is_file():

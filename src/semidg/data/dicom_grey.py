@@ -44,9 +44,9 @@ def to_grey(dataset: Dataset, stack: NDArray[Any], path: Path) -> NDArray[np.uin
         )
     elif stack.dtype == np.uint8 and rescales[0] == (1, 0) and dataset.BitsStored == 8:
         return stack
-    grey = stretch(stack, *window(stack, path))
-    turned = not table and len(set(rescales)) == 1 and rescales[0][0] < 0  # percentiles move along with a rescaling
-    return 255 - grey if turned else grey
+    # the percentiles move along with a rescaling that is the same for all frames, so only its sign matters
+    turned = not table and len(set(rescales)) == 1 and rescales[0][0] < 0
+    return stretch(stack, *window(stack, path), turned=turned)
 
 
 def windowed(values: NDArray[Any], voi: Window) -> NDArray[np.uint8]:

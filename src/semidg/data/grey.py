@@ -23,14 +23,18 @@ def window(values: NDArray[Any], path: Path) -> tuple[float, float]:
     return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 
-def stretch(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    """round(255 (v - low) / (high - low)), cut off at 0 and 255; all 0 if low equals high. Any shape, same order."""
+def stretch(values: NDArray[np.generic], low: float, high: float, turned: bool = False) -> NDArray[np.uint8]:
+    """round(255 (v - low) / (high - low)), cut off at 0 and 255; all 0 if low equals high. Any shape, same order.
+
+    turned: ``low`` becomes white and ``high`` black.
+    """
     pixels = np.zeros(values.shape, np.uint8, order="F" if values.flags.f_contiguous else "C")
     if not low < high:
         return pixels
+    start, length = (high, low - high) if turned else (low, high - low)
     # slab by slab along the slowest axis: float64 of a whole volume would be eight times its uint8
     source, target = (values.T, pixels.T) if values.flags.f_contiguous else (values, pixels)
     for slab in range(len(source)):
-        grey = (source[slab].astype(np.float64) - low) / (high - low)
+        grey = (source[slab].astype(np.float64) - start) / length
         target[slab] = np.rint(np.clip(grey, 0, 1) * 255)
     return pixels

@@ -20,7 +20,7 @@ from semidg.data.layouts import Choices, locate
 from semidg.data.paths import cpu_threads
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.roots import find
-from semidg.data.styles import find_styles, style_features
+from semidg.data.styles import file_means, find_styles, style_features
 from semidg.errors import DataError
 from semidg.types import Record
 
@@ -93,7 +93,7 @@ def build_index(
             f"{root}: no image found in the layout {found.layout!r}; docs/reference/data-formats.md shows it"
         )
     if domains != "layout":
-        styles = find_styles(np.stack(features), int(domains.partition(":")[2]))
+        styles = find_styles(file_means(kept, np.stack(features)), int(domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
     twins = twin_groups(kept, np.stack(thumbnails), similarity).tolist()
     numbers = unite(len(kept), [twins, *zip(*relations, strict=True)]).tolist()

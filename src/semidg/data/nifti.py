@@ -74,7 +74,7 @@ def read_header(path: Path) -> Header:
             raise DataError(f"{path}: truncated: of {needed} bytes claimed the file has {size}; replace or remove it")
         slope, inter = header.get_slope_inter()
         unit = _MM.get(int(header["xyzt_units"]) & 7, 1.0)
-        mm = [abs(float(size)) * unit for size in header["pixdim"][1:4]]
+        mm = [abs(float(str(size))) * unit for size in header["pixdim"][1:4]]  # 0.4 stays 0.4 in its float32
         x, y, z = (size if 0 < size < math.inf else None for size in mm)
         return Header(
             tuple(shape), dtype, offset, 1.0 if slope is None else slope, inter or 0.0, (x, y, z), _orientation(header)
@@ -89,8 +89,7 @@ def read_volume(path: Path) -> NDArray[np.uint8]:
     """
     with named(path):
         header, voxels = _read(path)
-        pixels = stretch(voxels, *window(voxels, path))
-        return pixels if header.slope > 0 else 255 - pixels
+        return stretch(voxels, *window(voxels, path), turned=header.slope < 0)
 
 
 def read_labels(path: Path, classes: int) -> NDArray[np.uint8]:
@@ -117,12 +116,12 @@ def save_like(path: Path, source: Path, voxels: NDArray[np.uint8], scale: float 
         header = _parsed(source, stream.read(540))
     dims = [int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])]]
     header.set_data_dtype(np.uint8)
-    header.set_slope_inter(scale, 0)
     header.set_data_offset(0)  # where nibabel puts them
     for name in ("cal_min", "cal_max", "intent_code"):
         header[name] = 0
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(voxels.reshape(dims, order="F"), None, header)
+    image.header.set_slope_inter(scale, 0)  # an image forgets that of the header it is made from
     with (
         atomic_path(path) as temporary,
         temporary.open("wb") as file,

@@ -22,7 +22,7 @@ from semidg.data.store import Decoded, Store
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
-_store = Store(2**30)  # 1 GiB
+_store = Store(2**28)  # 256 MiB, and always the files of one record
 
 
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:

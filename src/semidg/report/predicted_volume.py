@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,23 +17,15 @@ from semidg.evaluation.confidence import PredictionSums
 from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle
 from semidg.report.figures import overlay, save_png
+from semidg.report.prediction_jobs import Job
 from semidg.types import Frame
 
 #: Images (size, size, C) uint8 -> probabilities (B, K, size, size) and confidence in [0, 1] (B, size, size).
 Networks = Callable[[Sequence[npt.NDArray[np.uint8]]], tuple[Tensor, Tensor]]
 
 
-class Target(Protocol):
-    """What is predicted, and where to: the path of its results without ``_mask.nii.gz``."""
-
-    @property
-    def image(self) -> Path: ...
-    @property
-    def target(self) -> Path: ...
-
-
 def predict_volume(
-    job: Target, planes: Planes, bundle: Bundle, networks: Networks, batch: int, pool: Executor
+    job: Job, planes: Planes, bundle: Bundle, networks: Networks, batch: int, pool: Executor
 ) -> tuple[float, float]:
     """Write NAME_mask.nii.gz (class numbers), NAME_confidence.nii.gz (0 to 1, in steps of 1/255) and NAME_overlay.png,
     the plane with the largest mask (the middle one if all are empty); returns (expected Dice, share of foreground).

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,10 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import reference_view
-from semidg.data.frames import Axis, Planes, may_hold_planes, planes
-from semidg.data.images import is_image_name, is_nifti_name, resize_image, stem
+from semidg.data.frames import Axis
+from semidg.data.images import resize_image
 from semidg.data.reading import plane_image
-from semidg.errors import ConfigError, DataError
+from semidg.errors import DataError
 from semidg.evaluation.confidence import temper, variance
 from semidg.evaluation.predict import confidence_map, label_map, to_original
 from semidg.experiment.bundle import Bundle, to_inference
@@ -27,48 +26,7 @@ from semidg.files import atomic_path
 from semidg.networks.ensemble import Ensemble
 from semidg.report.figures import confidence_image, overlay, save_png
 from semidg.report.predicted_volume import predict_volume
-from semidg.types import Frame
-
-_MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
-
-
-class Job(NamedTuple):
-    """An image, and where its results go: the path without ``_mask.png``. frame: of a film, else None."""
-
-    image: Path
-    target: Path
-    frame: Frame | None = None
-
-    @property
-    def name(self) -> str:
-        """What the table calls it: the path, and the frame of a film."""
-        return str(self.image) if self.frame is None else f"{self.image}:{self.frame}"
-
-
-def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png) are left out.
-
-    Raises DataError for an input that is not there or holds no image, ConfigError where two would share a result.
-    """
-    jobs: list[Job] = []
-    for source in inputs:
-        if source.is_dir():
-            inside = out.resolve()
-            files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file())
-            files = [p for p in files if inside not in p.resolve().parents and not _is_mask(p)]
-            if not files:
-                raise DataError(f"{source}: no image in this folder or below it")
-            jobs += [Job(p, out / stem(str(p.relative_to(source)))) for p in files]
-        elif source.exists():
-            jobs.append(Job(source, out / stem(source.name)))
-        else:
-            raise DataError(f"{source}: does not exist; give image files or folders of images")
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        other = taken.setdefault(job.target, job.image)
-        if other != job.image:
-            raise ConfigError(f"{other} and {job.image} would both become {job.target}_mask.png; predict them apart")
-    return list({job.target: job for job in jobs}.values())
+from semidg.report.prediction_jobs import Job, Volume, pieces
 
 
 class Prediction(NamedTuple):
@@ -125,8 +83,8 @@ def predict_files(
         rows.append(Prediction(job.name, mask, expected, share, expected < refer_below))
 
     with ThreadPoolExecutor(threads) as pool:
-        for done, work in _work(jobs, batch, slice_axis, problems):
-            if isinstance(work, _Volume):
+        for done, work in pieces(jobs, batch, slice_axis, problems):
+            if isinstance(work, Volume):
                 try:
                     add(work.job, "nii.gz", *predict_volume(*work, bundle, networks, batch, pool))
                 except DataError as error:
@@ -134,7 +92,7 @@ def predict_files(
             else:
                 loaded = list(pool.map(lambda job: _load(job, bundle), work))
                 good = [(job, item) for job, item in zip(work, loaded, strict=True) if not isinstance(item, str)]
-                problems += dict.fromkeys(item for item in loaded if isinstance(item, str))
+                problems += [item for item in loaded if isinstance(item, str)]
                 if good:
                     probabilities, maps = networks([item[1] for _, item in good])
                     tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
@@ -145,45 +103,7 @@ def predict_files(
                 progress(done, len(jobs))
     if rows:
         _write_table(rows, out / "predictions.csv")
-    return Predicted(rows, problems)
-
-
-class _Volume(NamedTuple):
-    job: Job
-    planes: Planes
-
-
-def _work(
-    jobs: Sequence[Job], batch: int, axis: Axis, problems: list[str]
-) -> Iterator[tuple[int, list[Job] | _Volume]]:
-    """(files begun so far, up to ``batch`` images or one NIfTI file); a header that cannot be read is a problem."""
-    waiting: list[Job] = []
-    for done, job in enumerate(jobs, start=1):
-        try:
-            found = planes(job.image, axis) if may_hold_planes(job.image.name) else None
-        except DataError as error:
-            problems.append(str(error))
-            continue
-        if found is not None and is_nifti_name(job.image.name):
-            yield done, _Volume(job, found)
-            continue
-        for each in _frames(job, found):
-            waiting.append(each)
-            if len(waiting) == batch:
-                yield done, waiting
-                waiting = []
-    if waiting or problems:
-        yield len(jobs), waiting
-
-
-def _frames(job: Job, found: Planes | None) -> Iterator[Job]:
-    """The job itself, or one for each frame of a film."""
-    if found is None or found.frames is None:
-        yield job
-        return
-    digits = len(str(len(found.frames) - 1))
-    for frame in found.frames:
-        yield Job(job.image, job.target.with_name(f"{job.target.name}_f{frame.number:0{digits}}"), frame)
+    return Predicted(rows, list(dict.fromkeys(problems)))  # of a film the same for each frame
 
 
 def _predict(
@@ -257,10 +177,3 @@ def _write(job: Job, image: npt.NDArray[np.uint8], probabilities: Tensor, confid
     ):
         save_png(picture, job.target.with_name(f"{job.target.name}_{kind}.png"))
     return float(np.count_nonzero(labels) / labels.size)
-
-
-def _is_mask(path: Path) -> bool:
-    name = stem(path.name)
-    match = _MASK_NAME.match(name)
-    endings = (path.name[len(name) :], ".png", ".jpg", ".nii.gz", ".nii", ".dcm")
-    return match is not None and any(path.with_name(match.group(1) + ending).exists() for ending in endings)
