@@ -19,6 +19,7 @@ from semidg.types import Record
 THUMBNAIL = 64
 
 _BLOCK = 512  # rows of the correlation matrix held at once
+_ROWS = 64  # of which so many are searched at once: what they join need not be looked at again
 
 
 def thumbnail(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -37,31 +38,40 @@ def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> 
     Two images are joined where r = sum_p a_p b_p > threshold, with a and b their grey values minus the mean over the
     norm, r in [-1, 1]; a group is a connected component, so that a chain of twins is one group. A constant image has
     no correlation with anything and is joined only to constant images of the same grey value. The matrix is made in
-    blocks of 512 rows. Raises DataError on another number of dimensions or values that are not finite.
+    blocks of 512 rows, and pairs that are in one group already are passed over, so that many twins take no more memory
+    than few. Raises DataError on another number of dimensions or values that are not finite.
     """
     if thumbnails.ndim != 3:
         raise DataError(f"thumbnails must be (N, height, width), not {thumbnails.shape}")
     count = len(thumbnails)
     flat = thumbnails.reshape(count, math.prod(thumbnails.shape[1:])).astype(np.float32)
-    if not np.isfinite(flat).all():
-        raise DataError("thumbnails hold NaN or infinite grey values")
-    constant = (flat == flat[:, :1]).all(axis=1) if flat.size else np.zeros(count, dtype=bool)
-    greys = flat[constant, 0]
-    flat -= flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat /= np.where(constant[:, None] | (norms == 0), 1, norms)
-    flat[constant] = 0
+    constant = np.zeros(count, dtype=bool)
+    greys = flat[:, 0].copy() if flat.size else np.zeros(count, dtype=np.float32)
+    for start in range(0, count, _BLOCK):  # in place and in blocks: twice the memory is not needed
+        block = flat[start : start + _BLOCK]
+        if not np.isfinite(block).all():
+            raise DataError("thumbnails hold NaN or infinite grey values")
+        same = (block == block[:, :1]).all(axis=1)
+        block -= block.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(block, axis=1, keepdims=True)
+        block /= np.where(same[:, None] | (norms == 0), 1, norms)
+        block[same] = 0
+        constant[start : start + _BLOCK] = same
 
     labels = np.arange(count)
     members = np.flatnonzero(constant)
     if len(members):
-        _, first = np.unique(greys, return_inverse=True)
+        _, first = np.unique(greys[members], return_inverse=True)
         starts = np.array([members[np.argmax(first == number)] for number in range(first.max() + 1)])
         labels[members] = starts[first]
     for start in range(0, count, _BLOCK):
         correlation = flat[start : start + _BLOCK] @ flat[start:].T  # the upper triangle is enough
-        rows, columns = np.nonzero(np.minimum(correlation, 1.0) > threshold)
-        labels = _join(labels, rows + start, columns + start)
+        near = np.minimum(correlation, 1.0, out=correlation) > threshold
+        for row in range(0, len(near), _ROWS):
+            apart = labels[start + row : start + row + _ROWS, None] != labels[start:]
+            rows, columns = np.nonzero(near[row : row + _ROWS] & apart[: len(near) - row])
+            if len(rows):
+                labels = _join(labels, rows + start + row, columns + start)
     _, numbered = np.unique(labels, return_inverse=True)
     return _by_first_appearance(numbered)
 

@@ -56,7 +56,7 @@ def evaluate_elsewhere(
     run: Path, config: ExperimentConfig, root: Path, out: Path, device: torch.device, report: Report | None = None
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``."""
-    data = config.data.model_copy(update={"root": root, "layout": "auto"})
+    data = config.data.model_copy(update={"root": root, "more_roots": (), "layout": "auto", "groups": None})
     other = config.model_copy(update={"data": data})
     index = build_index(
         root,

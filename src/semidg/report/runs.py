@@ -18,7 +18,7 @@ from semidg.experiment.run import open_config
 
 #: Keys in which runs of one method may differ: the seed, names and places, and what the hardware decides.
 _NEUTRAL = frozenset({
-    "name", "seed", "data.root", "data.cache", "network.class_names",
+    "name", "seed", "data.root", "data.more_roots", "data.cache", "network.class_names",
     "trainer.eval_batch", "trainer.checkpoint_every", "trainer.log_every",
     "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.workers", "trainer.threads",
 })  # fmt: skip
