@@ -134,6 +134,8 @@ class SplitOptions:
     """Values a mask may hold, background included."""
     domains: str = "layout"
     """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
+    exclude: Path | None = None
+    """Table of images to leave out: issues.csv of `semidg audit`, with yes, other or both in its column exclude."""
 
 
 def split(arguments: Sequence[str]) -> int:
@@ -149,6 +151,7 @@ def split(arguments: Sequence[str]) -> int:
         "target": options.target,
         "seed": options.split_seed,
         "similarity": options.similarity,
+        "exclude": options.exclude,
     }
     data = {"split": values, "domains": options.domains}
     checked = parse_config({"labelled": options.labelled, "data": data}, "options")
@@ -162,13 +165,16 @@ def split(arguments: Sequence[str]) -> int:
             options.similarity,
             classes=options.classes,
             domains=domains,
+            exclude=config.exclude,
             progress=lambda d, t: bars.report("indexing", d, t),
         )
-    made = make_split(found.records, config, options.labelled, options.seed)
+    made = make_split(found.records, config, options.labelled, options.seed, found.excluded)
     write_split(made, found.root, options.out)
     counts = json.loads((options.out / "split.json").read_text("utf-8"))["counts"]
     for part, count in counts.items():
         domains = ", ".join(f"{name} {number}" for name, number in count["domains"].items())
         print(f"  {part}: {count['images']} images in {count['groups']} groups ({domains})")
+    if found.excluded:
+        print(f"  left out as {options.exclude} says: {len(found.excluded)} images")
     print(f"{options.out}: train with --data.split.lists {options.out}")
     return 0

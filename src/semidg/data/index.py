@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from semidg.data import busi, folders
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
+from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.images import read_image, read_mask
 from semidg.data.paths import Problems, cpu_threads, printable, resolve_inside
 from semidg.data.spacing import parse_spacing
@@ -41,13 +42,14 @@ class Index:
 
     root: the folder that the paths of the records start from; for BUSI the folder that holds ``benign``, even where
     the folder above it was given. layout: ``busi`` or ``folders``; ``csv`` for an index.csv of another layout.
-    skipped: one line for each problem passed over because of ``skip_bad``.
+    skipped: one line for each problem passed over because of ``skip_bad``. excluded: ids left out by the user's list.
     """
 
     root: Path
     layout: str
     records: tuple[Record, ...]
     skipped: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 class _Checked(NamedTuple):
@@ -69,6 +71,7 @@ def build_index(
     *,
     classes: int = 2,
     domains: str = "layout",
+    exclude: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index the data set at ``root``: every file is decoded and checked, near-duplicates get one group.
@@ -76,15 +79,21 @@ def build_index(
     layout: ``auto``, ``busi`` or ``folders``. similarity: normalised cross-correlation above which two images are
     near-duplicates. skip_bad: leave a record with a problem out and note it in ``Index.skipped``, in place of the
     error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
-    styles (``data/styles.py``) in place of the domains of the layout. progress: called with (images done, all).
-    Raises DataError with one line for each problem of the data set, all at once.
+    styles (``data/styles.py``) in place of the domains of the layout. exclude: a table of images to leave out
+    (``data/exclude.py``); groups and styles are made with them, so that those of the others stay as they are, and
+    their files may be bad. progress: called with (images done, all).
+    Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
+    excluded = frozenset(() if exclude is None else read_exclusions(exclude))
     located, found = locate(Path(root), layout)
     problems = Problems(located)
     if found == "busi":
         records = busi.find_records(located, problems, include_normal)
     else:
         records = folders.find_records(located, problems)
+    if exclude is not None:
+        known = records if found != "busi" else busi.find_records(located, Problems(located), include_normal=True)
+        refuse_unknown(excluded, (record.id for record in known), exclude)
 
     kept: list[Record] = []
     thumbnails: list[NDArray[np.uint8]] = []
@@ -92,7 +101,7 @@ def build_index(
     with ThreadPoolExecutor(cpu_threads()) as pool:
         checks = pool.map(lambda record: _check(located, record, classes, domains != "layout"), records)
         for done, (record, checked) in enumerate(zip(records, checks, strict=True), start=1):
-            for kind, line in checked.problems:
+            for kind, line in checked.problems if record.id not in excluded else ():
                 problems.add(kind, line)
             if checked.thumbnail is not None and not checked.problems:
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
@@ -113,7 +122,8 @@ def build_index(
     for record, group in zip(kept, groups.tolist(), strict=True):
         first.setdefault(group, record.id)
     grouped = (replace(record, group=first[group]) for record, group in zip(kept, groups.tolist(), strict=True))
-    return Index(located, found, tuple(grouped), tuple(problems.lines()))
+    remaining = tuple(record for record in grouped if record.id not in excluded)
+    return Index(located, found, remaining, tuple(problems.lines()), tuple(sorted(excluded)))
 
 
 def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:

@@ -46,12 +46,13 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             data.split.similarity,
             classes=config.network.classes,
             domains=data.domains,
+            exclude=data.split.exclude,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
             split = read_split(data.split.lists, index.records, index.root)
         else:
-            split = make_split(index.records, data.split, config.labelled, config.seed)
+            split = make_split(index.records, data.split, config.labelled, config.seed, index.excluded)
         if run is not None:
             write_index(index, run / "index.csv")
             write_split(split, index.root, run / "split")
