@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from semidg.data import busi, folders
@@ -13,7 +13,7 @@ from semidg.data.index import Index, locate
 from semidg.data.lists import PARTS
 from semidg.data.paths import Problems, cpu_threads
 from semidg.errors import SplitError
-from semidg.experiment.audit.cases import Case, look
+from semidg.experiment.audit.cases import Case, Labels, look
 from semidg.experiment.audit.domains import Domains, describe_domains
 from semidg.experiment.audit.issues import Issue, ranked
 from semidg.experiment.audit.twins import find_twins
@@ -25,7 +25,8 @@ class Audit:
     """What an audit found.
 
     index: the records that can be used, grouped. images: the number of all. issues: the worst first. cases: what is
-    kept of each usable record, by id.
+    kept of each usable record, by id. predicted: what networks expect of a mask, (S, S) class numbers, of the records
+    with the issue "mask unlike its prediction".
     """
 
     index: Index
@@ -34,6 +35,7 @@ class Audit:
     cases: dict[str, Case]
     domains: Domains
     similarity: float
+    predicted: dict[str, Labels] = field(default_factory=dict)
 
 
 def audit(
