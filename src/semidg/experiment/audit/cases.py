@@ -103,15 +103,14 @@ def _united(root: Path, record: Record, parts: list[Labels], classes: int) -> La
 def _markers(record: Record, rgb: Labels, grey: Labels, labels: Labels) -> Iterator[Issue]:
     found = find_markers(rgb, grey, labels > 0)
     if found.crosses:
-        ink = f", and {found.coloured} coloured pixels" if found.coloured else ""
-        text = f"{len(found.crosses)} cross(es) near the border of the mask{ink}"
         left, top = (min(box[k] for box in found.crosses) for k in (0, 1))
         right, bottom = (max(box[k] + box[k + 2] for box in found.crosses) for k in (0, 1))
+        text = f"{len(found.crosses)} cross(es) near the border of the mask"
         box = (left, top, right - left, bottom - top)
-        yield Issue(record.id, record.image, "marker at the lesion", text, len(found.crosses), box=box)
-    elif found.coloured:
-        text = f"{found.coloured} coloured pixels near the border of the mask: a marker, or colour Doppler"
-        yield Issue(record.id, record.image, "marker at the lesion", text, found.coloured, box=found.ink)
+        yield Issue(record.id, record.image, "calliper at the lesion", text, len(found.crosses), box=box)
+    if found.coloured:
+        text = f"{found.coloured} coloured pixels near the border of the mask"
+        yield Issue(record.id, record.image, "colour at the lesion", text, found.coloured, box=found.ink)
 
 
 def _case(record: Record, rgb: Labels, grey: Labels, labels: Labels | None) -> Case:

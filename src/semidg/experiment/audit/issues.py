@@ -93,11 +93,16 @@ KINDS: dict[str, Kind] = {
         "Tiny regions beside a large one, mostly a slip of the pen. They count as lesions of their own.",
         "number of specks",
     ),
-    "marker at the lesion": Kind(
+    "calliper at the lesion": Kind(
         "warning",
-        "A burnt-in calliper cross, or coloured ink, near the border of the mask. A network learns to find the marker "
-        "in place of the lesion.",
-        "crosses, or coloured pixels where there is none",
+        "A burnt-in cross of a measurement near the border of the mask. A network learns to find the cross in place of "
+        "the lesion.",
+        "number of crosses",
+    ),
+    "colour at the lesion": Kind(
+        "warning",
+        "Coloured pixels near the border of the mask, in a grey image: a coloured marker, or colour Doppler.",
+        "number of coloured pixels",
     ),
     "holes": Kind(
         "note", "Background enclosed by the mask: meant, or forgotten to be filled.", "holes as a part of the mask"
