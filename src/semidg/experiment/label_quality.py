@@ -1,0 +1,176 @@
+"""Which masks look wrong? A score from networks that did not learn from them (docs/explanation/label-quality.md).
+
+A network that has seen a mask repeats it, mistakes and all. So a mask is only held against a prediction of networks
+whose training saw neither it nor a mask of a near-duplicate: those of a run for the images that were no labels in it,
+or those of a training over folds for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semidg.config import ExperimentConfig
+from semidg.data.dataset import ImageCache
+from semidg.data.index import Index, read_index
+from semidg.data.lists import read_split
+from semidg.evaluation.confidence import temper
+from semidg.evaluation.predict import label_map
+from semidg.experiment.bundle import load_bundle, to_inference
+from semidg.experiment.folds import train_folds
+from semidg.experiment.prepare import Report, open_images
+from semidg.experiment.run import open_config
+from semidg.experiment.scoring import predict_records
+from semidg.types import IGNORE_INDEX, Record
+
+#: Pixels of each class that prediction and mask are credited with, as a share of all: an empty mask where nothing is
+#: expected is no error.
+CREDIT = 1e-3
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a mask agrees with what networks that did not learn from it expect.
+
+    score: from 0 to 1, low is suspicious. predicted: their label map, (S, S) at the size they see. source: where the
+    prediction comes from: ``test part of RUN``, ``fold 3``.
+    """
+
+    id: str
+    score: float
+    predicted: NDArray[np.uint8]
+    source: str
+
+
+class HeldOut(NamedTuple):
+    """A record with calibrated probabilities (K, S, S) of networks that did not learn its mask, the mask (S, S) of
+    class numbers, and where the networks come from."""
+
+    record: Record
+    probabilities: Tensor
+    mask: NDArray[np.uint8]
+    source: str
+
+
+def score_with_run(run: Path, index: Index, device: torch.device, progress: Report | None = None) -> list[Quality]:
+    """Score the masks of ``index`` that a finished run did not learn from, in the order of the index.
+
+    Those are its unlabelled, validation and test part, and images it does not know. Left out are the images of
+    ``learnt``; their number is ``len(learnt(run, index))``. Raises RunError for a folder that is no finished run,
+    DataError for files that cannot be read.
+    """
+    return [_quality(item) for item in held_out_of_run(run, index, device, progress)]
+
+
+def score_by_folds(
+    config: ExperimentConfig,
+    index: Index,
+    folds: int,
+    out: Path,
+    device: torch.device,
+    progress: Report | None = None,
+) -> list[Quality]:
+    """Score every mask of ``index`` by the one of ``folds`` trainings that was not shown it, in the order of the index.
+
+    The trainings are kept below ``out`` (``folds.train_folds``); killed at any moment, the same call goes on. Raises
+    ConfigError, SplitError, RunError, DataError, NonFiniteLossError, and Stopped on SIGTERM or Ctrl-C.
+    """
+    found = {item.record.id: _quality(item) for item in held_out_of_folds(config, index, folds, out, device, progress)}
+    return [found[record.id] for record in index.records if record.labelled]
+
+
+def learnt(run: Path, index: Index) -> frozenset[str]:
+    """Ids of the images of ``index`` with a mask that the run learnt from: by their own mask, or by a near-duplicate's.
+
+    Images are told by their id. Raises RunError, DataError and SplitError for a damaged run folder.
+    """
+    return _learnt(_parts(run, index), index)
+
+
+def held_out_of_run(run: Path, index: Index, device: torch.device, progress: Report | None = None) -> Iterator[HeldOut]:
+    """What ``score_with_run`` scores."""
+    config, parts = open_config(run), _parts(run, index)
+    seen = _learnt(parts, index)
+    source = {name: f"{part} part of {run.name}" for part, names in parts.items() for name in names}
+    records = [record for record in index.records if record.labelled and record.id not in seen]
+    cache = open_images(config, index, progress)
+    for item in _held_out(run, config, records, cache, device, f"scoring with {run.name}", progress):
+        yield item._replace(source=source.get(item.record.id, f"no part of {run.name}"))
+
+
+def held_out_of_folds(
+    config: ExperimentConfig,
+    index: Index,
+    folds: int,
+    out: Path,
+    device: torch.device,
+    progress: Report | None = None,
+) -> Iterator[HeldOut]:
+    """What ``score_by_folds`` scores, fold by fold."""
+    trained = train_folds(config, index, folds, out, progress)
+    cache = open_images(config, index, progress)
+    for number, (run, split) in enumerate(trained, start=1):
+        for item in _held_out(run, config, split.test, cache, device, f"scoring fold {number}", progress):
+            yield item._replace(source=f"fold {number}")
+
+
+def mask_quality(probabilities: Tensor, mask: NDArray[np.uint8]) -> float:
+    """Soft Dice of a mask and calibrated probabilities, the smallest over the foreground classes; in [0, 1].
+
+    q = min_c (2 sum_i m_ci p_ci + e) / (sum_i m_ci + sum_i p_ci + e)
+
+    probabilities: (K, S, S); mask: (S, S) class numbers, m_c its pixels of class c; e = CREDIT S^2. Pixels of
+    IGNORE_INDEX count for nothing. It is what Dice the mask can expect if the probabilities are right, but for the
+    order of expectation and ratio.
+    """
+    known = torch.from_numpy(mask != IGNORE_INDEX)
+    labels = torch.from_numpy(mask.astype(np.int64))
+    credit = CREDIT * mask.size
+    values = []
+    for number in range(1, len(probabilities)):
+        p, m = probabilities[number].double()[known], (labels == number)[known]
+        values.append(float((2 * p[m].sum() + credit) / (m.sum() + p.sum() + credit)))
+    return min(values)
+
+
+def _quality(item: HeldOut) -> Quality:
+    score = mask_quality(item.probabilities, item.mask)
+    return Quality(item.record.id, score, label_map(item.probabilities), item.source)
+
+
+def _parts(run: Path, index: Index) -> dict[str, frozenset[str]]:
+    """Ids of the images of each part of a run; the folder of ``index`` stands in for that of the run's data."""
+    own = read_index(run / "index.csv", index.root)
+    split = read_split(run / "split", own.records, index.root)
+    return {name: frozenset(record.id for record in records) for name, records in split.parts().items()}
+
+
+def _learnt(parts: dict[str, frozenset[str]], index: Index) -> frozenset[str]:
+    groups = {record.group for record in index.records if record.id in parts["labelled"]}
+    return frozenset(record.id for record in index.records if record.labelled and record.group in groups)
+
+
+def _held_out(
+    run: Path,
+    config: ExperimentConfig,
+    records: Sequence[Record],
+    cache: ImageCache,
+    device: torch.device,
+    what: str,
+    progress: Report | None,
+) -> Iterator[HeldOut]:
+    bundle = load_bundle(run / "model" / "model.safetensors")
+    ensemble = to_inference(bundle.ensemble, device)
+    predictions = predict_records(ensemble, records, cache, config.trainer.eval_batch, device)
+    for done, (record, each) in enumerate(predictions, start=1):
+        probabilities = temper(each.mean(0), bundle.calibration.temperature)
+        yield HeldOut(record, probabilities, np.array(cache.masks[cache.row(record.id)]), "")
+        if progress:
+            progress(what, done, len(records))
