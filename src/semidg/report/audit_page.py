@@ -1,4 +1,4 @@
-"""The page of an audit: every finding with its picture, what the domains are like, and the choice of what to leave out."""
+"""The page of an audit: every finding with its picture, the domains, and the choice of what to leave out."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from contourpy import contour_generator
 
 
 def outline_path(labels: npt.NDArray[np.integer[Any]]) -> str:
-    """The contours of all classes of a label map (H, W) as an SVG path, in half pixels: x from 0 to 2 W, y from 0 to 2 H.
+    """The contours of all classes of a label map (H, W) as an SVG path in half pixels, x to 2 W and y to 2 H.
 
     Each runs half-way between the pixels of its class and the others, closed along the frame where it is cut there.
     """
