@@ -59,7 +59,7 @@ def find_markers(rgb: NDArray[np.uint8], grey: NDArray[np.uint8], foreground: ND
         np.stack([rows[found] + top, columns[found] + left, np.full(int(found.sum()), arm)], axis=1)
         for arm, corner in ARMS
         for arms, corners in ((_LEVEL, _SLANTED), (_SLANTED, _LEVEL))
-        for found in [_is_cross(wide, rows + longest, columns + longest, arm, corner, arms, corners)]
+        for found in [is_cross(wide, rows + longest, columns + longest, arm, corner, arms, corners)]
     ]
     crosses = tuple(_merged(np.concatenate(centres), foreground.shape))
     cut = rgb[top : top + height, left : left + width].astype(np.int16)
@@ -84,7 +84,7 @@ def _near(foreground: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int, int]:
     return np.where(cut, inwards, distance_transform_edt(~cut)) <= reach, int(top), int(left)
 
 
-def _is_cross(
+def is_cross(
     grey: NDArray[np.int16],
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],

@@ -69,7 +69,7 @@ def _of_group(cases: Sequence[Case], similarity: float, parts: Mapping[str, str]
         of_side = twins & _differ(sides, rows)
         of_domain = twins & _differ(domains, rows) & ~of_class
         of_mask = twins & masked[rows, None] & masked & (dice < LEAST_DICE)
-        plain = twins & ~(of_class | of_side | of_domain) & (np.arange(count) < rows[:, None])
+        plain = twins & ~(of_class | of_side | of_domain)
         for kind, allowed, score in (
             ("twins of different classes", of_class, r),
             ("twins across the split", of_side, r),
