@@ -59,13 +59,14 @@ def test_components_and_their_boxes(mask: NDArray[np.uint8]) -> None:
 def test_holes_and_border(mask: NDArray[np.uint8]) -> None:
     issues = found(mask)
     height, width = mask.shape
-    closed = [
-        r for r in flood(mask == 0, LEVEL) if not any(y in (0, height - 1) or x in (0, width - 1) for y, x in r)
-    ]
+    closed = [r for r in flood(mask == 0, LEVEL) if not any(y in (0, height - 1) or x in (0, width - 1) for y, x in r)]
     assert ("holes" in issues) == bool(closed)
     if closed:
         assert issues["holes"].value == sum(map(len, closed)) / mask.sum()
-        assert f"{len(flood(np.isin(np.arange(mask.size).reshape(mask.shape), [y * width + x for r in closed for y, x in r]), ALL))} hole(s)" in issues["holes"].explanation  # noqa: E501
+        assert (
+            f"{len(flood(np.isin(np.arange(mask.size).reshape(mask.shape), [y * width + x for r in closed for y, x in r]), ALL))} hole(s)"
+            in issues["holes"].explanation
+        )
     frame = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     assert ("mask at the border" in issues) == any(side.any() for side in frame)
     if "mask at the border" in issues:
