@@ -17,7 +17,7 @@ TINY = [
     "--network.encoder", "tu-mobilenetv3_small_050", "--network.weights", "none",
     "--network.atrous-rates", "1", "2", "3", "--trainer.max-steps", "2", "--trainer.eval-every", "2",
     "--trainer.checkpoint-every", "2", "--trainer.batch-labelled", "2", "--trainer.batch-unlabelled", "2",
-    "--trainer.threads", "1", "--trainer.accelerator", "cpu", "--method.name", "supervised",
+    "--trainer.threads", "1", "--trainer.accelerator", "cpu", "--method.name", "supervised", "--data.layout", "folders",
 ]  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 
