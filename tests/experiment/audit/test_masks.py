@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from semidg.experiment.audit.issues import Issue
-from semidg.experiment.audit.masks import SPECK, bounds, check_mask, components
+from semidg.experiment.audit.masks import OVERLAP, SPECK, bounds, check_mask, components
 from semidg.types import Record
 
 MASKS = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 1))
@@ -78,9 +78,18 @@ def test_parts_that_overlap(parts: list[NDArray[np.uint8]]) -> None:
     issues = found(*parts)
     assert issues["several mask files"].value == len(parts)
     twice = sum(int(sum(part[y, x] for part in parts) > 1) for y in range(6) for x in range(7))
-    assert ("mask files that overlap" in issues) == (twice > 0)
+    assert ("mask files that overlap" in issues) == (twice > OVERLAP * np.maximum.reduce(parts).sum())
     if twice:
         assert issues["mask files that overlap"].value == twice / np.maximum.reduce(parts).sum()
+
+
+def test_files_that_touch_do_not_overlap() -> None:
+    one, other = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+    one[:20, :20] = other[:20, 20:40] = 1  # 800 pixels
+    other[:8, 19] = 1
+    assert "mask files that overlap" not in found(one, other)
+    other[8, 19] = 1
+    assert found(one, other)["mask files that overlap"].box == (19, 0, 1, 9)
 
 
 def test_a_speck_is_small_beside_the_largest_region_and_is_where_the_box_is() -> None:

@@ -28,7 +28,7 @@ SIDE = 128
 #: Half-width of the low-frequency window, as Fourier mixing has it by default.
 WINDOW = FourierConfig().window
 
-_PICTURE = 288  # longest side of the picture on the page
+_PICTURE = 320  # longest side of the picture on the page
 _QUALITY = 80
 
 Labels = NDArray[np.uint8]

@@ -13,6 +13,8 @@ from semidg.types import Record
 
 #: A component below this part of the largest one is a speck.
 SPECK = 0.01
+#: Files of one mask that share a smaller part of the marked pixels just touch.
+OVERLAP = 0.01
 
 Labels = NDArray[np.uint8]
 
@@ -28,7 +30,8 @@ def check_mask(record: Record, parts: Sequence[Labels], labels: Labels) -> Itera
     if len(parts) > 1:
         yield Issue(record.id, file, "several mask files", f"{len(parts)} files are united", len(parts))
         twice = np.sum([part > 0 for part in parts], axis=0) > 1
-        if doubled := int(twice.sum()):
+        doubled = int(twice.sum())
+        if doubled > OVERLAP * area:
             text = f"{doubled} of {area} marked pixels stand in more than one of the {len(parts)} files"
             yield Issue(record.id, file, "mask files that overlap", text, doubled / area, box=bounds(twice))
     if area == 0:
@@ -44,7 +47,7 @@ def check_mask(record: Record, parts: Sequence[Labels], labels: Labels) -> Itera
     holes = binary_fill_holes(foreground) & ~foreground
     if count := int(holes.sum()):
         number = len(components(holes)[0])
-        text = f"{number} hole(s) of {count} pixels together, {count / area:.1%} of the mask"
+        text = f"{number} hole(s) of {count} pixels together, {count / area:.2%} of the mask"
         yield Issue(record.id, file, "holes", text, count / area, box=bounds(holes))
     sides = {"top": foreground[0], "bottom": foreground[-1], "left": foreground[:, 0], "right": foreground[:, -1]}
     touched = {side: int(line.sum()) for side, line in sides.items() if line.any()}
