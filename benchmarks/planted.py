@@ -139,7 +139,7 @@ def measure(cases: list[Case], scores: npt.NDArray[np.float64]) -> dict[str, dic
         for one in np.unique(seed[hit]):
             bad, good = np.flatnonzero(hit & (seed == one)), np.flatnonzero((kind == "") & (seed == one))
             drawn.append(weighted_auroc(scores[bad], scores[good], weights[:, group[bad]], weights[:, group[good]]))
-        values = np.nanmean(drawn, axis=0)
+        values = np.ma.masked_invalid(drawn).mean(axis=0).filled(np.nan)
         low, high = np.nanquantile(values[1:], [0.025, 0.975])
         result[name] = {
             "auroc": float(values[0]),

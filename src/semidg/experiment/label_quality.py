@@ -7,6 +7,7 @@ or those of a training over folds for all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache
 from semidg.data.index import Index, read_index
 from semidg.data.lists import read_split
-from semidg.evaluation.confidence import temper
+from semidg.evaluation.confidence import FLOOR, temper
 from semidg.evaluation.predict import label_map
 from semidg.experiment.bundle import load_bundle, to_inference
 from semidg.experiment.folds import train_folds
@@ -30,7 +31,7 @@ from semidg.experiment.run import open_config
 from semidg.experiment.scoring import predict_records
 from semidg.types import IGNORE_INDEX, Record
 
-#: Pixels of each class that prediction and mask are credited with, as a share of all: an empty mask where nothing is
+#: Pixels that mask and networks are credited with, as a share of the picture: an empty mask where next to nothing is
 #: expected is no error.
 CREDIT = 1e-3
 
@@ -122,22 +123,47 @@ def held_out_of_folds(
 
 
 def mask_quality(probabilities: Tensor, mask: NDArray[np.uint8]) -> float:
-    """Soft Dice of a mask and calibrated probabilities, the smallest over the foreground classes; in [0, 1].
+    """exp(-surprise) (1 - shortfall), in [0, 1]: 1 for a mask that networks which are certain agree with.
 
-    q = min_c (2 sum_i m_ci p_ci + e) / (sum_i m_ci + sum_i p_ci + e)
-
-    probabilities: (K, S, S); mask: (S, S) class numbers, m_c its pixels of class c; e = CREDIT S^2. Pixels of
-    IGNORE_INDEX count for nothing. It is what Dice the mask can expect if the probabilities are right, but for the
-    order of expectation and ratio.
+    probabilities: (K, S, S), calibrated; mask: (S, S) class numbers. Pixels of IGNORE_INDEX count for nothing.
     """
-    known = torch.from_numpy(mask != IGNORE_INDEX)
-    labels = torch.from_numpy(mask.astype(np.int64))
-    credit = CREDIT * mask.size
-    values = []
-    for number in range(1, len(probabilities)):
-        p, m = probabilities[number].double()[known], (labels == number)[known]
-        values.append(float((2 * p[m].sum() + credit) / (m.sum() + p.sum() + credit)))
-    return min(values)
+    return math.exp(-surprise(probabilities, mask)) * (1 - shortfall(probabilities, mask))
+
+
+def surprise(probabilities: Tensor, mask: NDArray[np.uint8]) -> float:
+    """-sum_i log p_i(m_i) / (|m| + |p| + e), >= 0: how unlikely the mask is, for its size.
+
+    m_i the class of pixel i in the mask, |m| the pixels of its foreground, |p| those that are expected (the sum of the
+    foreground probabilities), e = CREDIT S^2. Divided by the lesion and not by the picture: a small lesion counts as
+    much as a large one.
+    """
+    p, m = _known(probabilities, mask)
+    chosen = np.take_along_axis(p, m[None], 0)[0]
+    size = np.count_nonzero(m) + p[1:].sum() + CREDIT * mask.size
+    return float(-np.log(np.maximum(chosen, FLOOR)).sum() / size)
+
+
+def shortfall(probabilities: Tensor, mask: NDArray[np.uint8]) -> float:
+    """max_c max(0, D_c(own) - D_c(m)), in [0, 1]: what the mask overlaps less than the label map of the networks does.
+
+    D_c(m) = (2 sum_{i: m_i = c} p_i(c) + e) / (|m_c| + |p_c| + e), the soft Dice of foreground class c. An image of
+    which the networks are unsure has a low soft Dice with any mask, and no shortfall.
+    """
+    p, m = _known(probabilities, mask)
+    own, credit = p.argmax(0), CREDIT * mask.size
+    losses = [0.0]
+    for number in range(1, len(p)):
+        one = p[number]
+        total = one.sum() + credit
+        best, given = ((2 * one[x].sum() + credit) / (x.sum() + total) for x in (own == number, m == number))
+        losses.append(float(best - given))
+    return min(1.0, max(losses))
+
+
+def _known(probabilities: Tensor, mask: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (K, n) and class numbers (n,) of the pixels that are not ignored."""
+    known = mask != IGNORE_INDEX
+    return probabilities.numpy().astype(np.float64)[:, known], mask[known].astype(np.int64)
 
 
 def _quality(item: HeldOut) -> Quality:
