@@ -138,6 +138,6 @@ def _print(found: Audit, scores: Sequence[Quality], out: Path) -> None:
     if not found.issues:
         print("  nothing found")
     if scores:
-        print(f"{out / 'quality.csv'}: the scores of {len(scores)} masks")
+        print(f"{out / 'quality.csv'}: the scores of {len(scores)} of {masks} masks")
     print(f"{out / 'issues.csv'}: {len(found.issues)} findings")
     print(f"{out / 'index.html'}: all of them with pictures, and the choice of what to leave out; open it in a browser")
