@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from semidg.errors import ConfigError
 from semidg.method_config import (
@@ -21,6 +22,8 @@ from semidg.method_config import (
     Positive,
     PositiveInt,
 )
+
+LayoutName = Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"]
 
 
 class SplitConfig(Model):
@@ -54,9 +57,19 @@ class DataConfig(Model):
     """Which data set, and how its images reach the networks."""
 
     root: Path | None = None
-    """Root folder of the data set."""
-    layout: Literal["auto", "busi", "folders"] = "auto"
-    """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks."""
+    """Root folder of the data set, or a table of its images, NAME.csv."""
+    more_roots: tuple[Path, ...] = ()
+    """Further data sets used together with ``root``; each of all these roots is a domain."""
+    layout: LayoutName = "auto"
+    """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks; csv: a table;
+    nnunet: imagesTr + labelsTr + dataset.json; scgm, mms: the challenges' folders as downloaded."""
+    groups: str | None = None
+    """Regular expression with one group, which finds the patient in the path of an image: images of one patient stay
+    on one side of a split, as near-duplicates do. A file groups.csv, or a column group of a table, says it too."""
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    """Axis of the stored voxels across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
+    all_times: bool = False
+    """M&Ms: also use the times without masks, as unlabelled images."""
     size: PositiveInt = 128
     """Side in pixels of the square the networks see; masks are scored at the original size."""
     channels: Literal[1, 3] = 3
@@ -71,6 +84,18 @@ class DataConfig(Model):
     cache: Path | None = None
     """Folder of the decoded-image cache; default: semidg under the user's cache folder."""
     split: SplitConfig = SplitConfig()
+
+    @field_validator("groups")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern).groups
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ValueError(f"not a regular expression ({error})") from error
+            if groups != 1:
+                raise ValueError(f"needs exactly one group in parentheses, has {groups}; (?:...) is none")
+        return pattern
 
 
 class SpatialConfig(Model):

@@ -6,10 +6,14 @@ import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from semidg.types import Record
 
@@ -73,3 +77,40 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def save_nifti(path: Path, voxels: NDArray[np.generic], zooms: Sequence[float] = (1, 1, 1)) -> Path:
+    """Write voxels as a NIfTI file whose axes run to the right, the front and the head (RAS)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(voxels, np.diag([*zooms[:3], 1.0]), dtype=voxels.dtype)
+    image.header.set_zooms([*zooms, *[1.0] * voxels.ndim][: voxels.ndim])
+    nib.save(image, path)
+    return path
+
+
+def save_dicom(path: Path, pixels: NDArray[np.generic], kind: str = "MONOCHROME2", **elements: Any) -> Path:
+    """Write pixels (H, W), (F, H, W) or, for a kind of colour, (..., H, W, 3) as an uncompressed DICOM file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = kind in ("RGB", "YBR_FULL")
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = SecondaryCaptureImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+    shape = pixels.shape[:-1] if colour else pixels.shape
+    data.Rows, data.Columns = shape[-2:]
+    if len(shape) == 3:
+        data.NumberOfFrames = shape[0]
+    data.SamplesPerPixel = 3 if colour else 1
+    if colour:
+        data.PlanarConfiguration = 0
+    data.PhotometricInterpretation = kind
+    data.BitsAllocated = data.BitsStored = 8 * pixels.dtype.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = int(pixels.dtype.kind == "i")
+    for name, value in elements.items():
+        setattr(data, name, value)
+    data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+    data["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
+    data.save_as(path, enforce_file_format=True)
+    return path

@@ -81,3 +81,25 @@ def test_the_thumbnail_of_a_slightly_cropped_image_is_a_twin() -> None:
     small = [thumbnail(image), thumbnail(image[3:-2, 4:-3]), thumbnail(texture(6, 400, 300))]
     assert small[0].shape == (64, 64)
     assert near_duplicate_groups(np.stack(small), 0.95).tolist() == [0, 0, 1]
+
+
+def test_two_thousand_images_are_grouped_as_by_brute_force() -> None:
+    """All pairs in double precision against the search by blocks in single precision."""
+    rng = np.random.default_rng(7)
+    count = 2000
+    bases = np.stack([texture(seed, 64, 64) for seed in range(500)]).astype(np.float32)
+    noise = rng.normal(0, 1, (count, 64, 64)) * rng.uniform(5, 25, (count, 1, 1))
+    images = np.clip(bases[rng.integers(0, 500, count)] + noise, 0, 255).astype(np.uint8)
+    correlation = np.corrcoef(images.reshape(count, -1).astype(np.float64))
+    near = correlation > 0.95
+    assert near.sum() > 2 * count  # many twins,
+    assert ((correlation > 0.9) & ~near).sum() > count  # many that just are none,
+    assert np.abs(correlation - 0.95).min() > 1e-7  # and none for which single precision could decide otherwise
+    slow = np.full(count, -1)
+    for start in range(count):
+        reached, number = np.arange(count) == start, slow.max() + 1
+        while slow[start] < 0 and (grown := near[reached].any(axis=0)).sum() > reached.sum():
+            reached = grown
+        if slow[start] < 0:
+            slow[reached] = number
+    assert near_duplicate_groups(images, 0.95).tolist() == slow.tolist()

@@ -442,7 +442,10 @@ def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, index: Index, l
 def test_twins_across_parts_are_refused_unless_the_protocol_says_random(tmp_path: Path) -> None:
     twins = [record("x", group="g"), record("y", group="g")]
     folder = _own_lists(tmp_path / "own", labelled=["x.png\tx_mask.png"], test=["y.png\ty_mask.png"])
-    with pytest.raises(SplitError, match=r"1 image\(s\) have a near-duplicate in another part: y \(test\) and x"):
+    with pytest.raises(
+        SplitError,
+        match=r"1 image\(s\) have a near-duplicate, or one of their patient, in another part: y \(test\) and x",
+    ):
         read_split(folder, twins, tmp_path)
     (folder / "split.json").write_text('{"protocol": "random"}')
     assert read_split(folder, twins, tmp_path).meta == {"protocol": "random"}

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semidg.data.index import build_index
-from semidg.data.styles import BLOCKS, find_styles, style_features
+from semidg.data.styles import BLOCKS, file_means, find_styles, style_features
 from semidg.errors import ConfigError, DataError
 
-from .support import make_folders, save, square, texture
+from .support import make_folders, save, save_nifti, square, texture
 
 
 def test_the_blocks_are_as_long_as_the_features() -> None:
@@ -91,3 +91,18 @@ def test_other_domains_are_refused(value: str) -> None:
 
     with pytest.raises(ConfigError, match=r"data\.domains"):
         parse_config({"data": {"domains": value}}, "test")
+
+
+def test_a_file_with_planes_has_one_style(tmp_path: Path) -> None:
+    for number in range(6):
+        slices = [texture(10 * number + n) // (1 + 3 * (number % 2)) for n in range(3)]
+        save_nifti(tmp_path / "a" / "images" / f"{number}.nii", np.stack(slices, -1).transpose(1, 0, 2), (1, 1, 3))
+    save_nifti(tmp_path / "a" / "images" / "wide.nii", np.stack([texture(99, 60, 20).T] * 2, -1), (1, 1, 3))
+    records = build_index(tmp_path, domains="styles:2").records
+    assert len({r.domain for r in records}) == 2
+    assert all(len({r.domain for r in records if r.image == image}) == 1 for image in {r.image for r in records})
+    features = np.random.default_rng(0).normal(size=(len(records), 35))
+    means = file_means(records, features)
+    for number, record in enumerate(records):
+        same = [k for k, other in enumerate(records) if other.image == record.image]
+        assert np.allclose(means[number], features[same].mean(0))

@@ -6,6 +6,7 @@ import difflib
 import errno
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from semidg import __version__
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"semidg {__version__}")
         return 0
+    warnings.filterwarnings("ignore", module="pydicom")  # of values that are not needed, a line each
     try:
         return _run(arguments[0], arguments[1:])
     except SemidgError as error:

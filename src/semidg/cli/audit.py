@@ -6,13 +6,12 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import tyro
-
+from semidg.cli.data import DataOptions
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import load_config, parse_config
+from semidg.config import DataConfig, load_config, parse_config
 from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,14 +29,14 @@ With --run or --folds, networks say which masks they did not expect (DIR/quality
 masks it did not learn from; over folds, for every mask, after as many trainings."""
 
 
-@dataclass(frozen=True)
-class AuditOptions:
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(DataOptions):
     """Options of audit."""
 
-    root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
-    """Root folder of the data set; of BUSI the normal class is looked at too."""
     out: Path
     """Folder for index.html and issues.csv."""
+    include_normal: bool = True
+    """BUSI: also the normal class."""
     split: Path | None = None
     """Folder of split lists (of `semidg split`, or RUN/split): also find twins on two sides of it."""
     run: Path | None = None
@@ -46,12 +45,6 @@ class AuditOptions:
     """Train so many times, each without one part of the data, and score every mask; needs --config."""
     config: str | None = None
     """With --folds: preset or YAML file to train with."""
-    layout: Literal["auto", "busi", "folders"] = "auto"
-    """auto recognises the layout."""
-    similarity: float = 0.95
-    """Correlation above which two images are twins."""
-    classes: int = 2
-    """Values a mask may hold, background included."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the networks of --run and --folds run."""
 
@@ -59,7 +52,7 @@ class AuditOptions:
 def audit(arguments: Sequence[str]) -> int:
     """Look at everything, write list and page, print a summary."""
     options = parse("audit", AuditOptions, arguments, DESCRIPTION)
-    _check(options)
+    data = _check(options)
     from semidg.config import TrainerConfig
     from semidg.experiment.audit import audit as look
     from semidg.experiment.audit import write_issues
@@ -72,8 +65,14 @@ def audit(arguments: Sequence[str]) -> int:
         found = look(
             options.root,
             options.layout,
+            include_normal=options.include_normal,
             classes=options.classes,
             similarity=options.similarity,
+            domains=data.domains,
+            more_roots=options.more_roots,
+            groups=data.groups,
+            slice_axis=options.slice_axis,
+            all_times=options.all_times,
             split=options.split,
             progress=lambda d, t: bars.report("looking at files", d, t),
         )
@@ -87,9 +86,10 @@ def audit(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check(options: AuditOptions) -> None:
+def _check(options: AuditOptions) -> DataConfig:
     """Refuse what cannot go well, before the files are read."""
-    parse_config({"data": {"split": {"similarity": options.similarity}}, "network": {"classes": options.classes}}, "")
+    values = {"data": options.data() | {"split": {"similarity": options.similarity}}}
+    data = parse_config(values | {"network": {"classes": options.classes}}, "options").data
     if options.run is not None and options.folds is not None:
         raise ConfigError("--run and --folds: give one of them")
     if (options.folds is None) != (options.config is None):
@@ -98,6 +98,7 @@ def _check(options: AuditOptions) -> None:
         raise ConfigError(f"--folds {options.folds}: at least 2 are needed")
     if _marked(options.out / "issues.csv"):
         raise ConfigError(f"{options.out}: issues.csv in it holds marks of yours; choose another folder with --out")
+    return data
 
 
 def _marked(path: Path) -> bool:

@@ -61,7 +61,8 @@ class CompareOptions:
     seeds: tuple[int, ...] = ()
     """Without a comparison file: seeds."""
     targets: tuple[str, ...] = ()
-    """Without a comparison file: domains to hold out, each in runs of its own; none for none."""
+    """Without a comparison file: domains to hold out, each in runs of its own; none for none; all for every domain of
+    the data that has masks, in turn."""
     jobs: int | None = None
     """Runs at once, which share the cores; default: 1, with ray as many as fit."""
     executor: Literal["local", "ray"] = "local"
@@ -97,9 +98,14 @@ def compare(arguments: Sequence[str]) -> int:
     from semidg.experiment.executors import locked
     from semidg.experiment.grid import expand
     from semidg.experiment.known import read_known, take_over
+    from semidg.experiment.targets import resolve_targets
     from semidg.files import write_text
 
-    comparison = comparison_of(options, overrides)
+    comparison, domains = resolve_targets(comparison_of(options, overrides))
+    if domains is not None:
+        print(f"domains held out in turn: {', '.join(domains.labelled)}")
+        if domains.unlabelled:
+            print(f"without masks, and so in training only: {', '.join(domains.unlabelled)}")
     cells = expand(comparison)
     if rootless := next((cell for cell in cells if cell.config.data.root is None), None):
         raise ConfigError(f"{rootless.name}: data.root is not set; say where the data set is: --data.root FOLDER")
@@ -146,7 +152,9 @@ def comparison_of(options: CompareOptions, overrides: dict[str, Any]) -> Compari
         "arms": {method: {"method.name": method} for method in options.methods},
     }
     values |= {name: quick[name] for name in ("labelled", "seeds") if quick[name]}
-    if options.targets:
+    if options.targets == ("all",):
+        values["targets"] = "all"
+    elif options.targets:
         values["targets"] = [None if target.lower() == "none" else target for target in options.targets]
     return parse_comparison(values, "options")
 

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import SplitConfig, parse_config
+from semidg.config import DataConfig, LayoutName, SplitConfig, parse_config
+
+if TYPE_CHECKING:
+    from semidg.data.index import Index
 
 
 @dataclass(frozen=True)
@@ -43,24 +46,63 @@ def phantom(arguments: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class IndexOptions:
-    """Options of index."""
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What index, audit and split read a data set with."""
 
     root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
-    """Root folder of the data set."""
-    out: Path = Path("index.csv")
-    """File to write."""
-    layout: Literal["auto", "busi", "folders"] = "auto"
+    """Root folder of the data set, or a table of its images, NAME.csv."""
+    more_roots: tuple[Path, ...] = ()
+    """Further data sets used together with ROOT; each of all these roots is a domain."""
+    layout: LayoutName = "auto"
     """auto recognises the layout."""
+    groups: str | None = None
+    """Regular expression with one group, which finds the patient in the path of an image."""
     include_normal: bool = False
     """BUSI: also the normal class."""
+    all_times: bool = False
+    """M&Ms: also the times without masks, as unlabelled images."""
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    """Axis across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
     similarity: float = 0.95
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
     """Values a mask may hold, background included."""
     domains: str = "layout"
-    """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
+    """layout: as the data say; styles:K: K acquisition styles, derived from the looks of the images."""
+
+    def data(self) -> dict[str, Any]:
+        """The keys of the section ``data`` of the configuration."""
+        return {"domains": self.domains, "groups": self.groups}
+
+    def build(self, config: DataConfig, skip_bad: bool = False) -> Index:
+        """The index, with a progress bar; ``config`` holds the checked ``data()``, and what is to be left out."""
+        from semidg.data.index import build_index
+
+        with Bars() as bars:
+            return build_index(
+                self.root,
+                self.layout,
+                self.include_normal,
+                self.similarity,
+                skip_bad,
+                classes=self.classes,
+                domains=config.domains,
+                more_roots=self.more_roots,
+                groups=config.groups,
+                slice_axis=self.slice_axis,
+                all_times=self.all_times,
+                exclude=config.split.exclude,
+                progress=lambda d, t: bars.report("indexing", d, t),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions(DataOptions):
+    """Options of index."""
+
+    out: Path = Path("index.csv")
+    """File to write."""
     picture: Path | None = None
     """File for a picture of each domain: the images nearest to its mean, .png or .svg."""
     skip_bad: bool = False
@@ -70,20 +112,9 @@ class IndexOptions:
 def index(arguments: Sequence[str]) -> int:
     """Check and list a data set."""
     options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
-    from semidg.data.index import build_index, write_index
+    from semidg.data.index import write_index
 
-    domains = parse_config({"data": {"domains": options.domains}}, "options").data.domains
-    with Bars() as bars:
-        found = build_index(
-            options.root,
-            options.layout,
-            options.include_normal,
-            options.similarity,
-            options.skip_bad,
-            classes=options.classes,
-            domains=domains,
-            progress=lambda d, t: bars.report("indexing", d, t),
-        )
+    found = options.build(parse_config({"data": options.data()}, "options").data, options.skip_bad)
     write_index(found, options.out)
     for line in found.skipped:
         print(f"skipped: {line}")
@@ -93,7 +124,7 @@ def index(arguments: Sequence[str]) -> int:
     for domain, count in sorted(Counter(r.domain for r in found.records).items()):
         with_mask = sum(r.labelled for r in found.records if r.domain == domain)
         print(f"  {domain}: {count} images, {with_mask} with a mask")
-    print(f"  near-duplicates: {sum(twins)} images in {len(twins)} groups")
+    print(f"  near-duplicates and images of one patient: {sum(twins)} images in {len(twins)} groups")
     if options.picture is not None:
         from semidg.report.domains_figure import write_domains_figure
 
@@ -102,12 +133,10 @@ def index(arguments: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class SplitOptions:
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(DataOptions):
     """Options of split."""
 
-    root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
-    """Root folder of the data set."""
     out: Path
     """Folder of the lists; train with --data.split.lists FOLDER."""
     labelled: float = 0.25
@@ -124,16 +153,6 @@ class SplitOptions:
     """Part of the images for the test."""
     target: str | None = None
     """A whole domain as test part."""
-    layout: Literal["auto", "busi", "folders"] = "auto"
-    """auto recognises the layout."""
-    include_normal: bool = False
-    """BUSI: also the normal class."""
-    similarity: float = 0.95
-    """Correlation above which two images are near-duplicates."""
-    classes: int = 2
-    """Values a mask may hold, background included."""
-    domains: str = "layout"
-    """layout: as the folders say; styles:K: K acquisition styles, derived from the looks of the images."""
     exclude: Path | None = None
     """Table of images to leave out: issues.csv of `semidg audit`, with yes, other or both in its column exclude."""
 
@@ -141,7 +160,6 @@ class SplitOptions:
 def split(arguments: Sequence[str]) -> int:
     """Write split lists."""
     options = parse("split", SplitOptions, arguments, "Divide a data set; the lists are text files image<TAB>mask.")
-    from semidg.data.index import build_index
     from semidg.data.splits import make_split, write_split
 
     values = {
@@ -153,21 +171,9 @@ def split(arguments: Sequence[str]) -> int:
         "similarity": options.similarity,
         "exclude": options.exclude,
     }
-    data = {"split": values, "domains": options.domains}
-    checked = parse_config({"labelled": options.labelled, "data": data}, "options")
+    checked = parse_config({"labelled": options.labelled, "data": options.data() | {"split": values}}, "options")
     config: SplitConfig = checked.data.split
-    domains = checked.data.domains
-    with Bars() as bars:
-        found = build_index(
-            options.root,
-            options.layout,
-            options.include_normal,
-            options.similarity,
-            classes=options.classes,
-            domains=domains,
-            exclude=config.exclude,
-            progress=lambda d, t: bars.report("indexing", d, t),
-        )
+    found = options.build(checked.data)
     made = make_split(found.records, config, options.labelled, options.seed, found.excluded)
     write_split(made, found.root, options.out)
     counts = json.loads((options.out / "split.json").read_text("utf-8"))["counts"]

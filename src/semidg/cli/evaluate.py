@@ -26,7 +26,7 @@ class EvaluateOptions:
     out: Path | None = None
     """Folder of the results on another data set; default: RUN/external/NAME."""
     root: Path | None = None
-    """Where the run's own data set is now, if it has moved."""
+    """Where the run's own data set is now, if it has moved; of several roots the folder that holds them."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the networks run."""
 
@@ -42,7 +42,8 @@ def evaluate(arguments: Sequence[str]) -> int:
 
     config = open_config(options.run)
     if options.root is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"root": options.root})})
+        moved = {"root": options.root, "more_roots": ()}
+        config = config.model_copy(update={"data": config.data.model_copy(update=moved)})
     set_threads(config.trainer)
     device = choose_device(options.device)
     out = options.run

@@ -27,12 +27,16 @@ class PredictOptions:
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER ...")]
     """Image files and folders; sub-folders are kept."""
     out: Path
-    """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png, and predictions.csv."""
+    """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png, and predictions.csv; of a NIfTI file
+    NAME_mask.nii.gz and NAME_confidence.nii.gz with its geometry."""
     refer_below: Annotated[float, tyro.conf.arg(metavar="DICE")] = 0.0
     """Mark images whose expected Dice is below this, 0 to 1, for review by a person (predictions.csv, column refer)."""
     confidence: Literal["probability", "variance"] = "probability"
     """What the confidence map shows: the calibrated probability, or exp(-V) of the method's own variance between views
     and between networks (five times the work)."""
+    slice_axis: Literal["auto", "x", "y", "z"] | None = None
+    """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder, else
+    auto: that of the largest voxel spacing."""
     batch: int = 16
     """Images at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -54,11 +58,12 @@ def predict(arguments: Sequence[str]) -> int:
     from semidg.experiment.bundle import load_bundle
     from semidg.experiment.device import choose_device, set_threads, usable_cores
     from semidg.experiment.run import open_config
-    from semidg.report.predictions import find_jobs, predict_files
+    from semidg.report.prediction_jobs import find_jobs
+    from semidg.report.predictions import predict_files
 
-    model = options.run
+    model, trained = options.run, None
     if not model.is_file():
-        open_config(options.run)
+        trained = open_config(options.run).data.slice_axis
         model = options.run / "model" / "model.safetensors"
     bundle = load_bundle(model)
     set_threads(TrainerConfig())
@@ -73,9 +78,11 @@ def predict(arguments: Sequence[str]) -> int:
             threads=usable_cores(),
             confidence=options.confidence,
             refer_below=options.refer_below,
+            slice_axis=options.slice_axis or trained or "auto",
             progress=lambda done, total: bars.report("predicting", done, total),
         )
-    print(f"{options.out}: {len(rows)} of {len(jobs)} images, each as _mask, _confidence and _overlay")
+    done = len(jobs) - len(problems)
+    print(f"{options.out}: {done} of {len(jobs)} images, each as _mask, _confidence and _overlay")
     if rows:
         print(_about_confidence(rows, options, bundle.calibration.n))
     for line in problems:

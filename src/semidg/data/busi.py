@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from semidg.data.images import stem as without_ending
 from semidg.data.paths import Problems, list_images
 from semidg.types import Record
 
@@ -41,7 +42,7 @@ def _class_records(root: Path, name: str, problems: Problems) -> list[Record]:
     images: dict[str, str] = {}
     masks: dict[str, list[str]] = {}
     for path in list_images(root, root / name, problems):
-        stem = PurePosixPath(path).stem
+        stem = without_ending(PurePosixPath(path).name)
         match = _MASK.fullmatch(stem)
         if match:
             masks.setdefault(match["image"], []).append(path)
@@ -60,5 +61,5 @@ def _class_records(root: Path, name: str, problems: Problems) -> list[Record]:
 
 
 def _mask_order(path: str) -> tuple[int, str]:
-    number = re.search(r"_mask_(\d+)\.[^.]*$", path)
+    number = re.search(r"_mask_(\d+)$", without_ending(path))
     return (int(number[1]) if number else -1, path)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from semidg.data.images import resize_image, resize_mask
 from semidg.data.paths import cpu_threads, resolve_inside
-from semidg.data.reading import record_image, record_mask
+from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.errors import DataError
 from semidg.types import IGNORE_INDEX, Record
 
@@ -180,7 +180,7 @@ def _build(
 def _decoded(
     root: Path, records: Sequence[Record], size: int, channels: int, classes: int
 ) -> Generator[tuple[bytes, bytes]]:
-    """The bytes of each resized image and mask, in order, decoded by several threads a few records ahead."""
+    """The bytes of each resized image and mask, in order, decoded by several threads a few files ahead."""
 
     def decode(record: Record) -> tuple[bytes, bytes]:
         image = resize_image(record_image(root, record, channels), size)
@@ -190,14 +190,20 @@ def _decoded(
             mask = np.full((size, size), IGNORE_INDEX, dtype=np.uint8)
         return image.tobytes(), mask.tobytes()
 
+    def decode_file(unit: list[Record]) -> list[tuple[bytes, bytes]]:
+        held = hold(root, unit[0], classes)  # all planes of a file from one decoding
+        decoded = [decode(record) for record in unit]
+        del held
+        return decoded
+
     threads = cpu_threads()
     pool = ThreadPoolExecutor(threads)
     try:
-        waiting = iter(records)
-        ahead = [pool.submit(decode, record) for record in islice(waiting, 4 * threads)]
+        waiting = by_file(records)
+        ahead = [pool.submit(decode_file, unit) for unit in islice(waiting, 2 * threads)]
         while ahead:
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(decode, record) for record in islice(waiting, 1)]
+            yield from ahead.pop(0).result()
+            ahead += [pool.submit(decode_file, unit) for unit in islice(waiting, 1)]
     finally:
         pool.shutdown(cancel_futures=True)
 

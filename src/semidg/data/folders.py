@@ -1,7 +1,8 @@
 """The folders layout: ``DOMAIN/images/NAME.ext`` with ``DOMAIN/masks/NAME.ext`` or ``DOMAIN/masks/NAME_mask.ext``.
 
 Folders inside ``images`` are kept: ``images/a/1.png`` has its mask at ``masks/a/1.png``. An image without a mask is
-unlabelled. Mask and image may have different endings. ``spacing.csv`` in the root may give the size of a pixel.
+unlabelled. Mask and image may have different endings; of files that hold several planes, both hold the same ones.
+``spacing.csv`` in the root may give the size of a pixel.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from semidg.data.images import stem
 from semidg.data.paths import Problems, list_images, natural_key
 from semidg.data.spacing import read_spacing
 from semidg.types import Record
@@ -60,7 +62,7 @@ def _by_name(root: Path, domain: str, part: str, problems: Problems) -> dict[str
     if not folder.is_dir():
         return named
     for path in list_images(root, folder, problems, recursive=True):
-        name = PurePosixPath(path).relative_to(PurePosixPath(domain) / part).with_suffix("").as_posix()
+        name = stem(PurePosixPath(path).relative_to(PurePosixPath(domain) / part).as_posix())
         if name in named:
             problems.add("name that is not unique", f"{named[name]} and {path}")
         else:

@@ -1,4 +1,4 @@
-"""Image and mask files -> arrays: the only module that reads image files.
+"""Files of one picture (PNG, JPEG, TIFF, ...) -> arrays, by Pillow; ``data/reading.py`` chooses the reader of a file.
 
 Pixels are taken in the order in which the file stores them: an EXIF orientation is ignored for images and masks
 alike, so that the two always lie on one another and a predicted mask fits the file it was made from.
@@ -12,24 +12,48 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from semidg.data.guard import named, refuse_size
+from semidg.data.masks import labels, unite
 from semidg.errors import DataError
 
 #: Endings, in lower case, of the files taken for images.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
-_DEEP_MODES = ("I", "F")  # with the variants I;16, I;16B, I;16L, I;16N
+#: Modes of Pillow with more than 8 bits; their variants (I;16B, ...) begin alike.
+DEEP_MODES = ("I", "F")
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file name has the ending of an image and is not hidden (``._x.png`` of macOS is)."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    known = Path(name).suffix.lower() in IMAGE_SUFFIXES or is_dicom_name(name) or is_nifti_name(name)
+    return known and not name.startswith(".")
+
+
+def is_nifti_name(name: str) -> bool:
+    """Whether a file name has the ending of a NIfTI file."""
+    return name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_dicom_name(name: str) -> bool:
+    """Whether a file name has the ending of a DICOM file."""
+    return Path(name).suffix.lower() in DICOM_SUFFIXES
+
+
+def stem(name: str) -> str:
+    """A file name or path without its ending, of which ``.nii.gz`` is one."""
+    for ending in (".nii.gz", Path(name).suffix):
+        if ending and name.lower().endswith(ending.lower()):
+            return name[: -len(ending)]
+    return name
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels from the header, without decoding; raises DataError that names the file."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.size
 
 
@@ -43,11 +67,12 @@ def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
     """
     if channels not in (1, 3):
         raise DataError(f"{path}: cannot be read with {channels} channels; set data.channels to 1 or 3")
-    with _opened(path) as stored:
-        if stored.mode.startswith(_DEEP_MODES):
-            image = Image.fromarray(_to_8_bit(np.asarray(stored), path))
+    with opened(path) as stored:
+        if stored.mode.startswith(DEEP_MODES):
+            values = np.asarray(stored)
+            image = Image.fromarray(to_8_bit(values, *depth(values, path)))
         else:
-            image = _on_black(stored) if stored.has_transparency_data else stored
+            image = on_black(stored) if stored.has_transparency_data else stored
         pixels = np.array(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -61,22 +86,11 @@ def read_mask(paths: Sequence[Path], classes: int = 2) -> NDArray[np.uint8]:
     """
     if not paths:
         raise DataError("a mask was asked for, but no mask file was given")
-    union: NDArray[np.uint8] | None = None
+    found = []
     for path in paths:
-        mask = _binary(path) if classes == 2 else _class_numbers(path, classes)
-        if union is None:
-            union = mask
-            continue
-        if mask.shape != union.shape:
-            raise DataError(
-                f"{path}: is {_size_text(mask)}, but {paths[0].name} is {_size_text(union)}; "
-                "all mask files of an image must have its size"
-            )
-        if ((mask != union) & (mask > 0) & (union > 0)).any():
-            raise DataError(f"{path}: gives pixels another class than {paths[0].name}; each pixel has one class")
-        union = np.maximum(union, mask)
-    assert union is not None
-    return union
+        with opened(path) as image:
+            found.append(labels(mask_values(image, path, classes), path, classes))
+    return unite(found, paths)
 
 
 def resize_image(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -92,125 +106,71 @@ def resize_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """The opened file; whatever goes wrong with it inside the block becomes a DataError that names it."""
-    try:
-        with Image.open(path) as image:
-            _refuse_unsuitable(image, path)
-            yield image
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: claims far too many pixels ({error}); check the file, or store it smaller") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: does not exist; restore the file or correct the path") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder, not an image file; give the path of a file") from error
-    except PermissionError as error:
-        raise DataError(f"{path}: may not be read (permission denied); change the permissions of the file") from error
-    except UnidentifiedImageError as error:
-        kind = "is empty (0 bytes)" if path.stat().st_size == 0 else "is not an image of a known format"
-        raise DataError(f"{path}: {kind}; replace or remove the file") from error
-    except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: damaged or truncated ({text}); replace or remove the file") from error
+    with named(path), Image.open(path) as image:
+        refuse_unsuitable(image, path)
+        yield image
 
 
-def _refuse_unsuitable(image: Image.Image, path: Path) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise DataError(
-            f"{path}: claims {image.width} x {image.height} pixels, more than the safe limit of {limit}; "
-            "check the file, or store it smaller"
-        )
+def refuse_unsuitable(image: Image.Image, path: Path) -> None:
+    refuse_size(path, image.width, image.height, 1, 4)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a photograph with its preview
         raise DataError(f"{path}: holds {frames} frames; save each of them as an image of its own")
 
 
-def _to_8_bit(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
-    """Grey values deeper than 8 bits -> uint8, by the rule in ``read_image``."""
-    grey = values.astype(np.float64)
-    if not np.isfinite(grey).all():
+def depth(values: NDArray[np.generic], path: Path) -> tuple[float, float]:
+    """(offset, scale) with which grey values deeper than 8 bits become uint8, by the rule in ``read_image``."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite((low, high)).all():
         raise DataError(f"{path}: holds NaN or infinite grey values; replace them")
-    low, high = float(grey.min()), float(grey.max())
-    offset = 0.0
     if values.dtype.kind == "f":
         scale = 1.0 if high <= 1 else 255.0
     else:
         scale = next((2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if high < 2**bits), np.inf)
     if low < 0 or high > scale:
-        offset, scale = low, (high - low) or 1.0
-    return np.rint((grey - offset) * (255.0 / scale)).astype(np.uint8)
+        return low, (high - low) or 1.0
+    return 0.0, scale
 
 
-def _on_black(image: Image.Image) -> Image.Image:
+def to_8_bit(values: NDArray[np.generic], offset: float, scale: float) -> NDArray[np.uint8]:
+    """round(255 (v - offset) / scale)."""
+    return np.rint((values.astype(np.float64) - offset) * (255.0 / scale)).astype(np.uint8)
+
+
+def on_black(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
 
 
-def _binary(path: Path) -> NDArray[np.uint8]:
-    """(H, W) of 0 and 1 from a file with 0 and one other value or colour."""
-    with _opened(path) as image:
-        indices = np.asarray(image) if image.mode == "P" else None
-        transparent = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
-        if image.mode.startswith(_DEEP_MODES) or image.mode in ("1", "L"):
-            values = np.asarray(image)
-        else:
-            values = _one_channel(np.asarray((_on_black(image) if transparent else image).convert("RGB")))
+def mask_values(image: Image.Image, path: Path, classes: int) -> NDArray[np.generic]:
+    """(H, W) of what an opened mask file says: for two classes a value or a number for each colour, 0 for black; for
+    more the class numbers. Raises DataError for a mask in transparency only, and for class numbers in colour."""
+    if classes > 2:
+        if image.mode in ("P", "1", "L") or image.mode.startswith(DEEP_MODES):
+            return np.asarray(image)
+        channels = np.asarray((on_black(image) if image.has_transparency_data else image).convert("RGB"))
+        if (channels != channels[..., :1]).any():
+            raise DataError(f"{path}: a mask of {classes} classes in colour; save the class numbers as grey PNG")
+        return channels[..., 0]
+    indices = np.asarray(image) if image.mode == "P" else None
+    transparent = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
+    if image.mode.startswith(DEEP_MODES) or image.mode in ("1", "L"):
+        values = np.asarray(image)
+    else:
+        values = one_channel(np.asarray((on_black(image) if transparent else image).convert("RGB")))
     if indices is not None and not transparent and values.max() == 0:
         values = indices  # a palette that is black throughout: only the numbers tell the classes apart
-    levels = _levels(values)
-    if len(levels) > 2 or (len(levels) == 2 and levels[0] != 0) or not np.isfinite(levels.astype(float)).all():
-        raise DataError(
-            f"{path}: mask with grey values ({_some(levels)}); a mask holds 0 and one other value: "
-            "threshold it and save it as PNG with 0 and 255 (JPEG blurs the border)"
-        )
-    if transparent and levels[-1] == 0:
+    if transparent and values.max() == 0:
         raise DataError(f"{path}: mask drawn in transparency only; save it as grey PNG with 0 and 255")
-    foreground: NDArray[np.uint8] = (values != 0).astype(np.uint8)
-    return foreground
+    return values
 
 
-def _class_numbers(path: Path, classes: int) -> NDArray[np.uint8]:
-    """(H, W) of class numbers, checked to be below ``classes``."""
-    with _opened(path) as image:
-        if image.mode.startswith(_DEEP_MODES) or image.mode in ("1", "L", "P"):
-            values = np.asarray(image)
-        else:
-            channels = np.asarray((_on_black(image) if image.has_transparency_data else image).convert("RGB"))
-            if (channels != channels[..., :1]).any():
-                raise DataError(f"{path}: a mask of {classes} classes in colour; save the class numbers as grey PNG")
-            values = channels[..., 0]
-    levels = _levels(values)
-    if levels[0] < 0 or levels[-1] >= classes or (levels != np.rint(levels)).any():
-        raise DataError(
-            f"{path}: holds the values {_some(levels)}, but the classes are 0 to {classes - 1}; "
-            "renumber the mask or set network.classes"
-        )
-    return values.astype(np.uint8)
-
-
-def _one_channel(colours: NDArray[np.uint8]) -> NDArray[np.generic]:
+def one_channel(colours: NDArray[np.uint8]) -> NDArray[np.generic]:
     """(H, W, 3) -> (H, W): the grey value where the channels agree, else one number a colour, 0 for black."""
     red, green, blue = (colours[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red
     combined: NDArray[np.int64] = colours.astype(np.int64) @ np.array([65536, 256, 1])
     return combined
-
-
-def _levels(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The different values, ascending; much faster than np.unique for 1-bit and 8-bit files."""
-    if values.dtype.itemsize > 1:
-        return np.unique(values)
-    return np.flatnonzero(np.bincount(values.reshape(-1), minlength=2))
-
-
-def _some(levels: NDArray[np.generic]) -> str:
-    shown = ", ".join(f"{level:g}" for level in levels[:6].astype(float))
-    return shown if len(levels) <= 6 else f"{shown}, ... {len(levels)} different ones"
-
-
-def _size_text(array: NDArray[np.uint8]) -> str:
-    return f"{array.shape[1]} x {array.shape[0]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semidg.data.paths import printable, resolve_inside
+from semidg.data.split_checks import refuse_divided_groups, refuse_target
 from semidg.errors import DataError, SplitError
 from semidg.types import Record
 
@@ -96,8 +97,10 @@ def write_split(split: Split, root: Path, folder: Path) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_split(folder: Path, records: Sequence[Record], root: Path) -> Split:
+def read_split(folder: Path, records: Sequence[Record], root: Path, target: str | None = None) -> Split:
     """Read a split and check it against the data; raises SplitError with the list, the line and the mend.
+
+    target: the domain held out, as in data.split.target; default: that of split.json. See ``refuse_target``.
 
     Refused: a list that was changed after it was made, an image or mask that the data does not have, an image in two
     parts, a group in training and evaluation or in two evaluation parts (unless the protocol is ``random`` or
@@ -132,8 +135,11 @@ def read_split(folder: Path, records: Sequence[Record], root: Path) -> Split:
     split = Split(**parts, meta=meta)
     if "ids_sha256" in meta and meta["ids_sha256"] != _ids_digest(split):
         raise SplitError(f"{folder}: the ids of the images are not those of split.json; index the same data set again")
+    held_out = target or meta.get("target")
+    if held_out is not None and not meta.get("oracle"):
+        refuse_target(split.parts(), records, held_out, str(folder))
     if meta.get("protocol") not in ("random", "published"):
-        _check_groups(split, folder)
+        refuse_divided_groups(split.parts(), str(folder))
     return split
 
 
@@ -170,6 +176,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise SplitError(f"{path}: is not a description of a split; make the split again or remove it")
     if meta.get("format", _FORMAT) != _FORMAT or meta.get("version", _VERSION) != _VERSION:
         raise SplitError(f"{path}: of another format or version than {_FORMAT} {_VERSION}; make the split again")
+    if not isinstance(meta.get("target"), str | None):
+        raise SplitError(f"{path}: its target is no name of a domain; make the split again or remove it")
     return meta
 
 
@@ -208,24 +216,6 @@ def _match(line: str, by_image: dict[str, Record], root: Path, where: str, masks
     if masks_needed and not masks:
         raise SplitError(f"{where}: {printable(image)} has no mask; move the line to unlabelled.txt or add the mask")
     return record
-
-
-def _check_groups(split: Split, folder: Path) -> None:
-    """Raise SplitError if near-duplicates stand on both sides of training, validation and test part."""
-    sides = {"training": (*split.labelled, *split.unlabelled), "validation": split.validation, "test": split.test}
-    owner: dict[str, tuple[str, Record]] = {}
-    twins: list[str] = []
-    for side, records in sides.items():
-        for record in records:
-            other = owner.setdefault(record.group, (side, record))
-            if other[0] != side:
-                twins.append(f"{printable(record.id)} ({side}) and {printable(other[1].id)} ({other[0]})")
-    if twins:
-        raise SplitError(
-            f"{folder}: {len(twins)} image(s) have a near-duplicate in another part: {'; '.join(twins[:5])}"
-            f"{'; ...' if len(twins) > 5 else ''}. Move them to one part, or, for lists that were published so, write "
-            '{"protocol": "random"} into split.json'
-        )
 
 
 def _digest(text: str) -> str:

@@ -12,6 +12,7 @@ from semidg.errors import DataError
 
 #: Kinds of problem, in the order in which they are listed, with the mend.
 PROBLEMS = {
+    "row that cannot be used": "correct or remove the line",
     "file that cannot be used": "mend, replace or remove it",
     "mask without image": "add the image, correct the name, or remove the mask",
     "size of image and mask differ": "a mask must have the width and height of its image",
@@ -25,11 +26,16 @@ class Problems:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._found: dict[str, list[str]] = {kind: [] for kind in PROBLEMS}
+        self._found: dict[str, dict[str, None]] = {kind: {} for kind in PROBLEMS}
 
     def add(self, kind: str, line: str) -> None:
         """Note one problem; ``kind`` is a key of PROBLEMS, ``line`` names the file."""
-        self._found[kind].append(printable(line))
+        self._found[kind][printable(line)] = None  # said once, of a file with many planes too
+
+    def take(self, other: Problems, where: str) -> None:
+        """Note all problems of ``other`` too, each line beginning with ``where``."""
+        for kind, lines in other._found.items():
+            self._found[kind] |= {f"{printable(where)}: {line}": None for line in lines}
 
     def __bool__(self) -> bool:
         return any(self._found.values())
@@ -86,6 +92,15 @@ def resolve_inside(root: Path, relative: str) -> Path:
     if not inside:
         raise DataError(f"{printable(relative)}: leaves the data set's root {root}; copy the file into the root")
     return path
+
+
+def require_classes(root: Path, needed: int, classes: int, names: str) -> None:
+    """Raise DataError if the masks of a data set hold more classes than ``classes``; ``names`` are those of all."""
+    if classes < needed:
+        raise DataError(
+            f"{root}: its masks hold {needed} classes ({names}); set network.classes to {needed} "
+            f"(--network.classes {needed}, or --classes {needed} of index and split)"
+        )
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

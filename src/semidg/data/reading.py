@@ -1,22 +1,125 @@
-"""The image and the mask of a Record -> arrays: the one way from a record to its pixels."""
+"""The image and the mask of a Record -> arrays: the one way from a record to its pixels.
+
+A file of several planes is decoded as a whole, and once for all of its records that are read one after the other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from semidg.data.images import read_image, read_mask
+from semidg.data import dicom, nifti, pages
+from semidg.data.images import is_dicom_name, is_nifti_name, read_image, read_mask
+from semidg.data.masks import majority, unite
 from semidg.data.paths import resolve_inside
-from semidg.types import Record
+from semidg.data.store import Decoded, Store
+from semidg.errors import DataError
+from semidg.types import Frame, Record
+
+_store = Store(2**28)  # 256 MiB, and always the files of one record
 
 
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:
     """The image as uint8 (H, W, channels), ``channels`` 1 or 3; raises DataError that names the file."""
-    return read_image(resolve_inside(root, record.image), channels)
+    return plane_image(resolve_inside(root, record.image), record.frame, channels, 1 + len(record.masks))
 
 
 def record_mask(root: Path, record: Record, classes: int = 2) -> NDArray[np.uint8]:
-    """The mask as uint8 (H, W) of class numbers, its files united; raises DataError that names the file."""
-    return read_mask([resolve_inside(root, mask) for mask in record.masks], classes)
+    """The mask as uint8 (H, W) of class numbers: its files united, or with ``vote`` what most of them say.
+
+    Raises DataError that names the file.
+    """
+    paths = [resolve_inside(root, mask) for mask in record.masks]
+    if not paths:
+        raise DataError(f"{record.image}: its mask was asked for, but it has none")
+    masks = [plane_mask(path, record.frame, classes, 1 + len(paths)) for path in paths]
+    return majority(masks, paths, classes) if record.vote else unite(masks, paths)
+
+
+def plane_image(path: Path, frame: Frame | None, channels: int, keep: int = 2) -> NDArray[np.uint8]:
+    """A plain file, or one plane of a file that holds several, as uint8 (H, W, channels).
+
+    keep: decoded files that stay at hand whatever their size. Raises DataError that names the file.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"{path}: cannot be read with {channels} channels; set data.channels to 1 or 3")
+    if frame is None and _by_pillow(path):
+        return read_image(path, channels)
+    pixels = _plane(path, frame, None, keep)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], channels, axis=2)
+    return np.array(pixels) if channels == 3 else np.array(Image.fromarray(pixels).convert("L"))[..., None]
+
+
+def plane_mask(path: Path, frame: Frame | None, classes: int = 2, keep: int = 2) -> NDArray[np.uint8]:
+    """The class numbers, uint8 (H, W), of one mask file, of the plane that is meant if it holds several.
+
+    The mask of one volume is also that of any time of a series. Raises DataError that names the file.
+    """
+    if frame is None and _by_pillow(path):
+        return read_mask([path], classes)
+    return _plane(path, frame, classes, keep)
+
+
+def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
+    """The decoded files of a record that is a plane of them: while the list is held, all their planes are at hand,
+    whatever other threads read. A file that cannot be read is no error here; reading a plane of it is."""
+    held: list[Decoded] = []
+    if record.frame is not None:
+        for relative, kind in ((record.image, None), *((mask, classes) for mask in record.masks)):
+            with suppress(DataError):
+                held.append(_decoded(resolve_inside(root, relative), kind, 1))
+    return held
+
+
+def by_file(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records in order, those that follow one another and are planes of the same files in one list."""
+    for _, unit in groupby(records, lambda r: (r.id if r.frame is None else None, r.image, r.masks)):
+        yield list(unit)
+
+
+def _by_pillow(path: Path) -> bool:
+    return not is_nifti_name(path.name) and not is_dicom_name(path.name)
+
+
+def _plane(path: Path, frame: Frame | None, classes: int | None, keep: int) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) of the image, or with ``classes`` of the mask."""
+    pixels = _read(path, classes) if frame is None else _decoded(path, classes, keep).pixels
+    if is_nifti_name(path.name):
+        times = pixels.shape[3] if pixels.ndim == 4 else 1
+        if frame is None:
+            fits = pixels.ndim == 2
+        else:
+            axis = "xyzf".index(frame.axis)
+            fits = axis < 3 <= pixels.ndim and frame.number < pixels.shape[axis]
+            fits = fits and (pixels.ndim == 3 or (frame.time is not None and frame.time < times))
+        if fits:
+            return np.ascontiguousarray(nifti.plane(pixels, frame))
+        count = f"{' x '.join(map(str, pixels.shape))} voxels"
+    else:
+        number = 0 if frame is None else frame.number
+        if number < len(pixels) and (len(pixels) == 1 if frame is None else frame.axis == "f"):
+            plane: NDArray[np.uint8] = pixels[number]
+            return plane
+        count = f"{len(pixels)} frame(s)"
+    meant = "one plain image" if frame is None else f"the plane {frame}"
+    raise DataError(f"{path}: holds {count}, but {meant} is meant; index the data again")
+
+
+def _decoded(path: Path, classes: int | None, keep: int) -> Decoded:
+    return _store.get(path, classes, lambda: _read(path, classes), keep)
+
+
+def _read(path: Path, classes: int | None) -> NDArray[np.uint8]:
+    """All planes of the image (classes is None) or of the mask."""
+    if is_nifti_name(path.name):
+        return nifti.read_volume(path) if classes is None else nifti.read_labels(path, classes)
+    if is_dicom_name(path.name):
+        return dicom.read_pixels(path) if classes is None else dicom.read_labels(path, classes)
+    return pages.read_pages(path) if classes is None else pages.read_labels(path, classes)

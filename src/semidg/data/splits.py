@@ -9,6 +9,7 @@ from typing import Literal
 from semidg.config import SplitConfig
 from semidg.data.draw import Group, Stratum, draw_groups, make_groups, stratum_sizes
 from semidg.data.lists import PARTS, Split, count_parts, count_twins, read_split, write_split
+from semidg.data.split_checks import refuse_target
 from semidg.errors import SplitError
 from semidg.types import Record
 
@@ -59,6 +60,8 @@ def make_split(
     labelled_part, unlabelled = _labelled_draw(training, labelled, seed)
 
     split = Split(_sorted(labelled_part), _sorted(unlabelled), _sorted(validation), _sorted(test))
+    if config.target is not None and not config.oracle:
+        refuse_target(split.parts(), records, config.target, "the split")
     masked = sum(len(group.masked) for group in training)
     split.meta.update(
         protocol=config.protocol,

@@ -6,12 +6,15 @@ alone, and what an image shows has a part in its looks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.vq import kmeans2
 
 from semidg.errors import DataError
+from semidg.types import Record
 
 _SIDE = 64  # pixels of the squashed image whose spectrum is taken
 _HALF = 3  # frequencies up to this, in cycles an image
@@ -44,6 +47,15 @@ def style_features(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
             [np.log2(height * width), np.log2(width / height)],
         ]
     )
+
+
+def file_means(records: Sequence[Record], features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The features (N, 35) of N records, of planes of one file the mean: a file has one style."""
+    _, file = np.unique([r.id if r.frame is None else f"{r.image}/" for r in records], return_inverse=True)
+    sums = np.zeros((file.max() + 1, features.shape[1]))
+    np.add.at(sums, file, features)
+    means: NDArray[np.float64] = (sums / np.bincount(file)[:, None])[file]
+    return means
 
 
 def find_styles(features: NDArray[np.float64], count: int, seed: int = 0) -> NDArray[np.int64]:

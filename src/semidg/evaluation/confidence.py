@@ -14,6 +14,7 @@ Three things are kept apart:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,11 +63,14 @@ class Calibration:
         return result
 
     def expected_dice(self, probabilities: Tensor) -> float:
-        """What Dice to expect of the label map of ``probabilities``, (K, H, W), not tempered; in [0, 1].
+        """What Dice to expect of the label map of ``probabilities``, (K, H, W) or (K, D, H, W), not tempered.
 
-        The mean over the foreground classes.
+        The mean over the foreground classes, in [0, 1].
         """
-        scores = prediction_scores(probabilities)
+        return self.expected_dice_of(prediction_scores(probabilities))
+
+    def expected_dice_of(self, scores: Sequence[float | None]) -> float:
+        """The same from the score of each foreground class, which a volume has from all its planes together."""
         line = [self.empty if s is None else min(1.0, max(0.0, self.intercept + self.slope * s)) for s in scores]
         return float(np.mean(line))
 
@@ -120,17 +124,34 @@ def fit_temperature(probabilities: Floats, labels: npt.NDArray[np.integer[Any]])
 
 
 def prediction_scores(probabilities: Tensor) -> list[float | None]:
-    """For each foreground class the mean of its probability over the pixels where it is predicted; (K, H, W) in.
+    """For each foreground class the mean of its probability over the pixels where it is predicted; (K, H, W) or
+    (K, D, H, W) in.
 
     None where it is predicted nowhere. It orders images as well as the soft Dice of prediction and probabilities does,
     and lies nearer to a straight line with the real Dice (docs/results.md).
     """
-    labels = probabilities.argmax(0)
-    values: list[float | None] = []
-    for number in range(1, len(probabilities)):
-        inside = probabilities[number][labels == number]
-        values.append(float(inside.mean(dtype=torch.float64)) if len(inside) else None)
-    return values
+    sums = PredictionSums(len(probabilities))
+    sums.add(probabilities)
+    return sums.scores()
+
+
+class PredictionSums:
+    """``prediction_scores`` of a case whose planes are seen one after the other, without keeping them."""
+
+    def __init__(self, classes: int) -> None:
+        self.totals, self.counts = [0.0] * (classes - 1), [0] * (classes - 1)
+
+    def add(self, probabilities: Tensor) -> None:
+        """One plane, (K, H, W)."""
+        labels = probabilities.argmax(0)
+        for k in range(len(self.totals)):
+            inside = probabilities[k + 1][labels == k + 1]
+            self.totals[k] += float(inside.sum(dtype=torch.float64))
+            self.counts[k] += inside.numel()
+
+    def scores(self) -> list[float | None]:
+        """Of all that was added, one a foreground class."""
+        return [total / n if n else None for total, n in zip(self.totals, self.counts, strict=True)]
 
 
 def fit_expected_dice(scores: Floats, dice: Floats) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -16,7 +16,7 @@ from semidg.method_config import Model
 
 Labelled = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
-Targets = Annotated[tuple[str | None, ...], Field(min_length=1)]
+Targets = Annotated[tuple[str | None, ...], Field(min_length=1)] | Literal["all"]
 
 _AXES = ("labelled", "seeds", "targets")
 
@@ -26,7 +26,7 @@ class _Axes(Model):
     def _once(self) -> _Axes:
         for name in _AXES:
             values = getattr(self, name) or ()
-            if len(set(values)) < len(values):
+            if values != "all" and len(set(values)) < len(values):
                 raise ValueError(f"{name} names a value twice")
         return self
 
@@ -78,7 +78,8 @@ class Comparison(_Axes):
     seeds: Seeds | None = None
     """Seeds; default: that of ``base``."""
     targets: Targets | None = None
-    """Domains held out, each in runs of its own, null for none; default: as in ``base``."""
+    """Domains held out, each in runs of its own, null for none; ``all``: each domain of the data that has masks.
+    Default: as in ``base``."""
     baseline: str | None = None
     """The arm that the others are compared with; default: the first."""
 

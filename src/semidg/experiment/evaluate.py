@@ -56,9 +56,16 @@ def evaluate_elsewhere(
     run: Path, config: ExperimentConfig, root: Path, out: Path, device: torch.device, report: Report | None = None
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``."""
-    data = config.data.model_copy(update={"root": root, "layout": "auto"})
+    data = config.data.model_copy(update={"root": root, "more_roots": (), "layout": "auto", "groups": None})
     other = config.model_copy(update={"data": data})
-    index = build_index(root, "auto", data.include_normal, data.split.similarity, classes=config.network.classes)
+    index = build_index(
+        root,
+        "auto",
+        data.include_normal,
+        data.split.similarity,
+        classes=config.network.classes,
+        slice_axis=data.slice_axis,
+    )
     cache = open_images(other, index, report)
     what = f"labelled images of {root.name}"
     scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"])

@@ -38,9 +38,12 @@ class Cell:
 def expand(comparison: Comparison) -> list[Cell]:
     """All runs, seeds outermost, then targets and fractions: the table is complete over the arms early.
 
-    Raises ConfigError with a line for each key or value that an arm cannot have.
+    Raises ConfigError with a line for each key or value that an arm cannot have, and for targets that are still
+    ``all`` (``targets.resolve_targets``).
     """
     assert isinstance(comparison.base, dict)
+    if "all" in (comparison.targets, *(arm.targets for arm in comparison.arms.values())):
+        raise ConfigError("targets all: the domains are not read yet")
     base = parse_config(comparison.base, "base")
     cells, problems = [], []
     axes: tuple[list[Any], ...] = ([], [], [])
@@ -126,7 +129,7 @@ def _values(base: ExperimentConfig, overrides: Mapping[str, Any], name: str, arm
             if problem := _problem(key, method):
                 problems.append(f"{where}: {problem}" + (f" (arm {name})" if where == "overrides" else ""))
             elif key != "method.name":
-                _assign(values, key.split("."), value)
+                assign(values, key.split("."), value)
     if problems:
         raise ConfigError("\n".join(problems))
     return values
@@ -143,7 +146,8 @@ def _problem(key: str, method: str) -> str | None:
     return None
 
 
-def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set the value of a dotted key, given as its parts, in nested mappings."""
     for part in path[:-1]:
         values = values.setdefault(part, {})
     values[path[-1]] = value

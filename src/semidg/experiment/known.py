@@ -26,7 +26,7 @@ from semidg.files import write_bytes, write_text
 
 #: Keys that say where a run was made and how it was watched, and nothing of what it is.
 ELSEWHERE = (
-    *("name", "data.root", "data.cache", "trainer.threads", "trainer.workers"),
+    *("name", "data.root", "data.more_roots", "data.cache", "trainer.threads", "trainer.workers"),
     *("trainer.loggers", "trainer.log_every", "trainer.checkpoint_every"),
 )
 #: What tells a row of ``cases.csv.gz`` to its run.
@@ -65,7 +65,7 @@ def write_runs(cells: Sequence[Cell], out: Path, part: Part) -> None:
         run = run_folder(out, cell)
         summary, made = read_json(scores_folder(run, part) / "summary.json"), read_json(run / "environment.json")
         config = cell.config.model_dump(mode="json")
-        config["data"] |= {"root": None, "cache": None}  # of the machine, no part of the result
+        config["data"] |= {"root": None, "more_roots": [], "cache": None}  # of the machine, no part of the result
         entries.append(
             {name: getattr(cell, name) for name in RUN_COLUMNS}
             | {name: summary.get(name) for name in ("protocol", "mark", "checkpoint", "training_seconds")}

@@ -36,7 +36,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
     if data.root is None:
         raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
     if run is not None and (run / "split").is_dir():
-        index = read_index(run / "index.csv", data.root)
+        index = read_index(run / "index.csv", data.root, data.more_roots)
         split = read_split(run / "split", index.records, index.root)
     else:
         index = build_index(
@@ -46,11 +46,16 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             data.split.similarity,
             classes=config.network.classes,
             domains=data.domains,
+            more_roots=data.more_roots,
+            groups=data.groups,
+            slice_axis=data.slice_axis,
+            all_times=data.all_times,
             exclude=data.split.exclude,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
-            split = read_split(data.split.lists, index.records, index.root)
+            target = None if data.split.oracle else data.split.target
+            split = read_split(data.split.lists, index.records, index.root, target)
         else:
             split = make_split(index.records, data.split, config.labelled, config.seed, index.excluded)
         if run is not None:

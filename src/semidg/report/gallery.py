@@ -148,10 +148,11 @@ def error_map(image: Picture, prediction: Labels, truth: Labels) -> Picture:
 
 
 def _records(run: Run, root: Path | None) -> tuple[Index, dict[str, Record]]:
+    more_roots = () if root else run.config.data.more_roots
     root = root or run.config.data.root
-    if root is None or not root.is_dir():
+    if root is None or not root.exists():
         raise DataError(f"{run.path}: its images are not at {root}; say where they are with --root FOLDER")
-    index = read_index(run.path / "index.csv", root)
+    index = read_index(run.path / "index.csv", root, more_roots)
     scored = set(run.cases["id"])
     records = {record.id: record for record in index.records if record.id in scored}
     if lacking := sorted(scored - set(records)):

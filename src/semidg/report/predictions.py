@@ -1,11 +1,10 @@
-"""Image files in; masks, confidence maps, overlays and a table with the expected Dice of each image out."""
+"""Image files in; masks, confidence maps, overlays and a table with the expected Dice of each image or volume out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,49 +15,18 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import reference_view
-from semidg.data.images import is_image_name, read_image, resize_image
-from semidg.errors import ConfigError, DataError
+from semidg.data.frames import Axis
+from semidg.data.images import resize_image
+from semidg.data.reading import plane_image
+from semidg.errors import DataError
 from semidg.evaluation.confidence import temper, variance
 from semidg.evaluation.predict import confidence_map, label_map, to_original
 from semidg.experiment.bundle import Bundle, to_inference
 from semidg.files import atomic_path
 from semidg.networks.ensemble import Ensemble
 from semidg.report.figures import confidence_image, overlay, save_png
-
-_MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
-
-
-class Job(NamedTuple):
-    """An image, and where its results go: the path without ``_mask.png``."""
-
-    image: Path
-    target: Path
-
-
-def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png) are left out.
-
-    Raises DataError for an input that is not there or holds no image, ConfigError where two would share a result.
-    """
-    jobs: list[Job] = []
-    for source in inputs:
-        if source.is_dir():
-            inside = out.resolve()
-            files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file())
-            files = [p for p in files if inside not in p.resolve().parents and not _is_mask(p)]
-            if not files:
-                raise DataError(f"{source}: no image in this folder or below it")
-            jobs += [Job(p, out / p.relative_to(source).with_suffix("")) for p in files]
-        elif source.exists():
-            jobs.append(Job(source, out / source.stem))
-        else:
-            raise DataError(f"{source}: does not exist; give image files or folders of images")
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        other = taken.setdefault(job.target, job.image)
-        if other != job.image:
-            raise ConfigError(f"{other} and {job.image} would both become {job.target}_mask.png; predict them apart")
-    return list({job.target: job for job in jobs}.values())
+from semidg.report.predicted_volume import predict_volume
+from semidg.report.prediction_jobs import Job, Volume, pieces
 
 
 class Prediction(NamedTuple):
@@ -92,44 +60,61 @@ def predict_files(
     threads: int = 2,
     confidence: Literal["probability", "variance"] = "probability",
     refer_below: float = 0.0,
+    slice_axis: Axis = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Write NAME_mask.png (0 / 255, or class numbers), NAME_confidence.png and NAME_overlay.png for each image, and
     OUT/predictions.csv, the table of all of them.
 
-    All at the image's own size. Images are read, predicted and written in batches, so memory does not grow with their
-    number. A file that cannot be read is passed over. confidence: what the map shows, the calibrated probability or
-    exp(-V) of the method's variance. refer_below: images of a lower expected Dice are marked for review. Rows of
-    images that are not among the jobs, of an earlier call, stay in the table.
+    All at the image's own size. Of a NIfTI file mask and confidence are NAME_mask.nii.gz and NAME_confidence.nii.gz
+    (see ``predicted_volume.py``), of a film each frame has its pictures, NAME_f017_mask.png. Images are read,
+    predicted and written in batches, volumes one after the other, so memory does not grow with their number. A file
+    that cannot be read is passed over. confidence: what the map shows, the calibrated probability or exp(-V) of the
+    method's variance. refer_below: images of a lower expected Dice are marked for review. slice_axis: see
+    ``data.frames.planes``. Rows of images that are not among the jobs, of an earlier call, stay in the table.
     """
     ensemble = to_inference(bundle.ensemble, device)
+    networks = partial(_predict, bundle, ensemble, device, confidence)
     rows: list[Prediction] = []
     problems: list[str] = []
-    done = 0
+
+    def add(job: Job, kind: str, expected: float, share: float) -> None:
+        mask = job.target.with_name(f"{job.target.name}_mask.{kind}").relative_to(out).as_posix()
+        rows.append(Prediction(job.name, mask, expected, share, expected < refer_below))
+
     with ThreadPoolExecutor(threads) as pool:
-        for chunk in _chunks(jobs, batch):
-            loaded = list(pool.map(lambda job: _load(job, bundle), chunk))
-            good = [(job, item) for job, item in zip(chunk, loaded, strict=True) if not isinstance(item, str)]
-            problems += [item for item in loaded if isinstance(item, str)]
-            if good:
-                images = np.stack([item[1] for _, item in good])
-                with torch.inference_mode():
-                    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 255
-                    each = ensemble.predict_each(x.contiguous(memory_format=torch.channels_last))
-                    maps = _maps(bundle, ensemble, x, each, confidence)
-                    probabilities = each.mean(0).float().cpu()
-                tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
-                foreground = pool.map(lambda task: _write(*task), tasks)
-                for (job, _, p, _), share in zip(tasks, foreground, strict=True):
-                    expected = bundle.calibration.expected_dice(p)
-                    mask = job.target.with_name(f"{job.target.name}_mask.png").relative_to(out).as_posix()
-                    rows.append(Prediction(str(job.image), mask, expected, share, expected < refer_below))
-            done += len(chunk)
+        for done, work in pieces(jobs, batch, slice_axis, problems):
+            if isinstance(work, Volume):
+                try:
+                    add(work.job, "nii.gz", *predict_volume(*work, bundle, networks, batch, pool))
+                except DataError as error:
+                    problems.append(str(error))
+            else:
+                loaded = list(pool.map(lambda job: _load(job, bundle), work))
+                good = [(job, item) for job, item in zip(work, loaded, strict=True) if not isinstance(item, str)]
+                problems += [item for item in loaded if isinstance(item, str)]
+                if good:
+                    probabilities, maps = networks([item[1] for _, item in good])
+                    tasks = [(job, item[0], p, m) for (job, item), p, m in zip(good, probabilities, maps, strict=True)]
+                    shares = pool.map(lambda task: _write(*task), tasks)
+                    for (job, _, p, _), share in zip(tasks, shares, strict=True):
+                        add(job, "png", bundle.calibration.expected_dice(p), share)
             if progress:
                 progress(done, len(jobs))
     if rows:
         _write_table(rows, out / "predictions.csv")
-    return Predicted(rows, problems)
+    return Predicted(rows, list(dict.fromkeys(problems)))  # of a film the same for each frame
+
+
+def _predict(
+    bundle: Bundle, ensemble: Ensemble, device: torch.device, confidence: str, images: Sequence[npt.NDArray[np.uint8]]
+) -> tuple[Tensor, Tensor]:
+    """Probabilities (B, K, size, size) and confidence (B, size, size) of images (size, size, C), on the CPU."""
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device).float() / 255
+        each = ensemble.predict_each(x.contiguous(memory_format=torch.channels_last))
+        maps = _maps(bundle, ensemble, x, each, confidence)
+        return each.mean(0).float().cpu(), maps
 
 
 def _maps(bundle: Bundle, ensemble: Ensemble, x: Tensor, each: Tensor, confidence: str) -> Tensor:
@@ -171,7 +156,7 @@ def _write_table(rows: Sequence[Prediction], path: Path) -> None:
 
 def _load(job: Job, bundle: Bundle) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | str:
     try:
-        image = read_image(job.image, bundle.channels)
+        image = plane_image(job.image, job.frame, bundle.channels)
     except DataError as error:
         return str(error)
     return image, resize_image(image, bundle.size)
@@ -192,14 +177,3 @@ def _write(job: Job, image: npt.NDArray[np.uint8], probabilities: Tensor, confid
     ):
         save_png(picture, job.target.with_name(f"{job.target.name}_{kind}.png"))
     return float(np.count_nonzero(labels) / labels.size)
-
-
-def _is_mask(path: Path) -> bool:
-    match = _MASK_NAME.match(path.stem)
-    return match is not None and any(path.with_name(match.group(1) + s).exists() for s in (path.suffix, ".png", ".jpg"))
-
-
-def _chunks(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    rest = iter(jobs)
-    while chunk := list(islice(rest, size)):
-        yield chunk

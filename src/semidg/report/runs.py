@@ -18,7 +18,8 @@ from semidg.experiment.run import open_config
 
 #: Keys in which runs of one method may differ: the seed, names and places, and what the hardware decides.
 _NEUTRAL = frozenset({
-    "name", "seed", "data.root", "data.cache", "trainer.eval_batch", "trainer.checkpoint_every", "trainer.log_every",
+    "name", "seed", "data.root", "data.more_roots", "data.cache",
+    "trainer.eval_batch", "trainer.checkpoint_every", "trainer.log_every",
     "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.workers", "trainer.threads",
 })  # fmt: skip
 _TEXTS = ("id", "domain", "class", "group")

@@ -7,13 +7,16 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from audit_support import FAULTS, make_broken, save, square, texture
 from semidg.config import SplitConfig
 from semidg.data.index import build_index
+from semidg.data.paths import PROBLEMS
 from semidg.data.splits import make_split, write_split
 from semidg.errors import DataError, SplitError
 from semidg.experiment.audit import KINDS, Audit, audit, write_issues
@@ -128,6 +131,44 @@ def test_empty_masks_are_judged_by_their_class(tmp_path: Path) -> None:
         ("mask that is not empty", "normal/normal (2)"),
     ]
     assert "2 of the 3 images of class benign" in issues[0].explanation
+
+
+def write_volume(path: Path, voxels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 1, 5, 1])), path)  # type: ignore[no-untyped-call]
+
+
+def test_volumes_are_looked_at_plane_by_plane(tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("two", 10), ("copy", 0)):
+        planes = np.stack([texture(seed + k) for k in range(4)], axis=2)
+        masks = np.stack([square(side=10 + k) // 255 * (k > 0) for k in range(4)], axis=2)
+        write_volume(tmp_path / "a" / "images" / f"{name}.nii.gz", planes)
+        write_volume(tmp_path / "a" / "masks" / f"{name}.nii.gz", masks)
+    found = audit(tmp_path)
+    assert found.index.records == build_index(tmp_path).records
+    assert counts(found.issues) == {"near-duplicate": 4}  # an empty plane is no finding
+    assert {frozenset(name.split("/")[1][:3] for name in (i.id, i.other)) for i in found.issues} == {
+        frozenset({"one", "cop"})
+    }
+    damaged = tmp_path / "a" / "images" / "two.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-300])
+    errors = [issue for issue in audit(tmp_path).issues if issue.severity == "error"]
+    assert [(issue.kind, issue.file) for issue in errors] == [("file that cannot be used", "a/images/two.nii.gz")]
+
+
+def test_every_problem_of_a_listing_is_a_kind() -> None:
+    assert {*PROBLEMS} <= {*KINDS}
+
+
+def test_styles_patients_and_roots_are_those_of_the_index(tmp_path: Path) -> None:
+    for root in ("x", "y"):
+        for k in range(8):
+            bright = texture(100 * (root == "y") + k) + (100 if k % 2 else 0)
+            save(tmp_path / root, f"a/p{k // 3}-{k}", bright.astype(np.uint8), square())
+    found = audit(tmp_path / "x", more_roots=[tmp_path / "y"], groups=r"(p\d)-", domains="styles:2")
+    index = build_index(tmp_path / "x", more_roots=[tmp_path / "y"], groups=r"(p\d)-", domains="styles:2")
+    assert found.index == index
+    assert [domain.name for domain in found.domains.table] == ["style-1", "style-2"]
 
 
 def test_what_is_no_data_set_is_an_error(tmp_path: Path) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
-from semidg.data import busi, folders
-from semidg.data.index import Index, locate
+import numpy as np
+
+from semidg.data.frames import Axis
+from semidg.data.groups import pattern_groups
+from semidg.data.index import Index, in_groups
+from semidg.data.layouts import Choices
 from semidg.data.lists import PARTS
 from semidg.data.paths import Problems, cpu_threads
+from semidg.data.reading import by_file
+from semidg.data.roots import find
+from semidg.data.styles import file_means, find_styles
 from semidg.errors import SplitError
-from semidg.experiment.audit.cases import Case, Labels, look
+from semidg.experiment.audit.cases import Case, Labels, look_at_file
 from semidg.experiment.audit.domains import Domains, describe_domains
 from semidg.experiment.audit.issues import Issue, ranked
 from semidg.experiment.audit.twins import find_twins
-from semidg.types import Record
 
 
 @dataclass(frozen=True)
@@ -42,38 +49,49 @@ def audit(
     root: Path,
     layout: str = "auto",
     *,
+    include_normal: bool = True,
     classes: int = 2,
     similarity: float = 0.95,
+    domains: str = "layout",
+    more_roots: Sequence[Path] = (),
+    groups: str | None = None,
+    slice_axis: Axis = "auto",
+    all_times: bool = False,
     split: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Look at every file of the data set at ``root``, BUSI with its normal class, and list all that is wrong.
+    """Look at every file of the data set at ``root`` and list all that is wrong with it.
 
-    Files that cannot be used are issues, not errors. classes: how many values a mask may hold. similarity: correlation
-    above which two images are twins. split: a folder of split lists, for twins across its parts. progress: called with
-    (images done, all). Raises DataError if there is no data set at ``root``, SplitError if there are no lists.
+    Files that cannot be used are issues, not errors. split: a folder of split lists, for twins across its parts. The
+    other arguments are those of ``build_index``, which makes the same records and groups of what can be used. Raises
+    DataError if there is no data set at ``root``, SplitError if there are no lists.
     """
     parts = {} if split is None else _read_parts(split)
-    located, found, records, problems = _find(Path(root), layout)
-    issues = list(_file_issues(problems))
+    found = find(Path(root), layout, Choices(include_normal, classes, slice_axis, all_times), more_roots)
+    patients = pattern_groups(found.records, groups) if groups is not None else [None] * len(found.records)
+    issues = list(_file_issues(found.problems))
+    told: set[tuple[str, str, str]] = set()
     cases: list[Case] = []
+    relations: list[tuple[Hashable | None, ...]] = []
+    styled = domains != "layout"
     with ThreadPoolExecutor(cpu_threads()) as pool:
-        looks = pool.map(lambda record: look(located, record, classes), records)
-        for done, (case, own) in enumerate(looks, start=1):
-            issues += own
+        files = pool.map(lambda unit: look_at_file(found.root, unit, classes, styled), by_file(found.records))
+        together = zip(found.records, chain.from_iterable(files), patients, found.named, strict=True)
+        for done, (record, (case, own), patient, named) in enumerate(together, start=1):
+            issues += [issue for issue in own if _is_new(issue, told)]
             if case is not None:
                 cases.append(case)
+                relations.append((record.group or None, patient, named))
             if progress is not None:
-                progress(done, len(records))
-    groups, twins = find_twins(cases, similarity, parts)
-    issues += [*twins, *_emptiness(cases)]
-    first: dict[int, str] = {}
-    for case, group in zip(cases, groups.tolist(), strict=True):
-        first.setdefault(group, case.record.id)
-    usable = (replace(case.record, group=first[group]) for case, group in zip(cases, groups.tolist(), strict=True))
+                progress(done, len(found.records))
+    if styled and cases:
+        cases = _in_styles(cases, int(domains.partition(":")[2]))
+    twins, contradictions = find_twins(cases, similarity, parts)
+    issues += [*contradictions, *_emptiness(cases)]
+    usable = in_groups([case.record for case in cases], [twins.tolist(), *zip(*relations, strict=True)])
     return Audit(
-        Index(located, found, tuple(usable)),
-        len(records),
+        Index(found.root, found.layout, tuple(usable)),
+        len(found.records),
         ranked(issues),
         {case.record.id: case for case in cases},
         describe_domains(cases),
@@ -81,12 +99,23 @@ def audit(
     )
 
 
-def _find(root: Path, layout: str) -> tuple[Path, str, list[Record], Problems]:
-    located, found = locate(root, layout)
-    problems = Problems(located)
-    if found == "busi":
-        return located, found, busi.find_records(located, problems, include_normal=True), problems
-    return located, found, folders.find_records(located, problems), problems
+def _in_styles(cases: Sequence[Case], count: int) -> list[Case]:
+    """The cases with derived styles for domains, as ``build_index`` has them."""
+    features = np.stack([case.features for case in cases if case.features is not None])
+    styles = find_styles(file_means([case.record for case in cases], features), count).tolist()
+    return [
+        replace(case, record=replace(case.record, domain=f"style-{k + 1}"))
+        for case, k in zip(cases, styles, strict=True)
+    ]
+
+
+def _is_new(issue: Issue, told: set[tuple[str, str, str]]) -> bool:
+    """Whether an error has not been told before: that of a file with many planes comes once a plane."""
+    key = (issue.kind, issue.file, issue.explanation)
+    if issue.severity == "error" and key in told:
+        return False
+    told.add(key)
+    return True
 
 
 def _file_issues(problems: Problems) -> Iterator[Issue]:
@@ -114,7 +143,7 @@ def _emptiness(cases: Sequence[Case]) -> Iterator[Issue]:
 
 
 def _read_parts(folder: Path) -> dict[str, str]:
-    """Image file -> part, of lists that may be as wrong as the data; raises SplitError if there are none."""
+    """Image, as lists name it -> part; the lists may be as wrong as the data. SplitError if there are none."""
     parts: dict[str, str] = {}
     for part in PARTS:
         path = folder / f"{part}.txt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from PIL import Image
 from semidg.augmentation.fourier import amplitude_window
 from semidg.data.duplicates import thumbnail
 from semidg.data.images import resize_image, resize_mask
-from semidg.data.reading import record_image, record_mask
+from semidg.data.reading import hold, record_image, record_mask
+from semidg.data.styles import style_features
 from semidg.errors import DataError
 from semidg.experiment.audit.issues import Issue
 from semidg.experiment.audit.markers import find_markers
@@ -40,7 +41,8 @@ class Case:
 
     thumbnail: (64, 64) grey, by which twins are found. histogram: (256,) part of the pixels of each grey value.
     amplitude: (R, S) low-frequency amplitudes in dB. mask: (SIDE, SIDE) class numbers, None if unlabelled. area: marked
-    part of the image. picture: JPEG, small. outline: PNG of class numbers, of the size of the picture.
+    part of the image. picture: JPEG, small. outline: PNG of class numbers, of the size of the picture. features: of
+    which styles are derived, if that was asked for.
     """
 
     record: Record
@@ -51,9 +53,20 @@ class Case:
     area: float
     picture: bytes
     outline: bytes | None
+    features: NDArray[np.float64] | None = None
 
 
-def look(root: Path, record: Record, classes: int) -> tuple[Case | None, list[Issue]]:
+def look_at_file(
+    root: Path, records: Sequence[Record], classes: int, styled: bool
+) -> list[tuple[Case | None, list[Issue]]]:
+    """Look at the records of one file, which is decoded once."""
+    held = hold(root, records[0], classes)
+    looked = [look(root, record, classes, styled) for record in records]
+    del held
+    return looked
+
+
+def look(root: Path, record: Record, classes: int, styled: bool = False) -> tuple[Case | None, list[Issue]]:
     """Decode a record and check it by itself; no case where one of its files cannot be used."""
     issues: list[Issue] = []
     rgb: Labels | None = None
@@ -76,7 +89,8 @@ def look(root: Path, record: Record, classes: int) -> tuple[Case | None, list[Is
     if labels is not None:
         issues += check_mask(record, [] if record.vote else parts, labels)
         issues += _markers(record, rgb, grey, labels)
-    return _case(record, rgb, grey, labels), issues
+    case = _case(record, rgb, grey, labels)
+    return replace(case, features=style_features(grey)) if styled else case, issues
 
 
 def _read_mask(root: Path, record: Record, file: str, classes: int, issues: list[Issue]) -> Labels | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.data.duplicates import near_duplicate_groups
+from semidg.data.duplicates import twin_groups
 from semidg.experiment.audit.cases import SIDE, Case
 from semidg.experiment.audit.issues import Issue
 
@@ -25,15 +25,17 @@ Values = NDArray[np.float32]
 def find_twins(
     cases: Sequence[Case], similarity: float, parts: Mapping[str, str]
 ) -> tuple[NDArray[np.int64], list[Issue]]:
-    """(group of each case, issues). parts: image file -> part of a split, for those that stand in one.
+    """(group of each case, issues). parts: image file, or FILE#PLANE -> part of a split.
 
-    Twins are two images with a correlation above ``similarity`` (data/duplicates.py), slices of one file apart. Of each
-    image and kind one twin is told, the most similar or, for masks, the least agreeing, so that every image with a
-    contradiction is listed, while a film of a thousand like frames does not give a million pairs.
+    Twins are images of one group (``duplicates.twin_groups``), of two files, with a correlation above ``similarity``:
+    planes of two volumes only where one volume is a copy of the other. Of each image and kind one twin is told, the
+    most similar or, for masks, the least agreeing, so that every image with a contradiction is listed, while a
+    thousand like frames do not give a million pairs.
     """
     if not cases:
         return np.zeros(0, np.int64), []
-    groups = near_duplicate_groups(np.stack([case.thumbnail for case in cases]), similarity)
+    thumbnails = np.stack([case.thumbnail for case in cases])
+    groups = twin_groups([case.record for case in cases], thumbnails, similarity)
     issues: list[Issue] = []
     order = np.argsort(groups, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
@@ -58,7 +60,7 @@ def _of_group(cases: Sequence[Case], similarity: float, parts: Mapping[str, str]
     files = _codes([case.record.image for case in cases])
     classes = _codes([case.record.class_name for case in cases])
     domains = _codes([case.record.domain for case in cases])
-    sides = _codes([SIDES.get(parts.get(case.record.image, ""), "") for case in cases])
+    sides = _codes([SIDES.get(_part(case, parts), "") for case in cases])
     told: set[tuple[str, int, int]] = set()
     for start in range(0, count, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, count))
@@ -92,7 +94,7 @@ def _issue(kind: str, one: Case, other: Case, r: float, dice: float | None, part
     for name, a, b in (
         ("classes", one.record.class_name, other.record.class_name),
         ("domains", one.record.domain, other.record.domain),
-        ("parts", parts.get(one.record.image, ""), parts.get(other.record.image, "")),
+        ("parts", _part(one, parts), _part(other, parts)),
     ):
         if a != b and not (name == "domains" and a == one.record.class_name and b == other.record.class_name):
             said.append(f"{name} {a or 'none'} and {b or 'none'}")
@@ -101,6 +103,12 @@ def _issue(kind: str, one: Case, other: Case, r: float, dice: float | None, part
         said.append(f"Dice of the masks {dice:.2f}{limit}")
     value = dice if kind == "twins with different masks" else r
     return Issue(one.record.id, one.record.image, kind, "; ".join(said), value, other.record.id)
+
+
+def _part(case: Case, parts: Mapping[str, str]) -> str:
+    """Part of the split that an image, or a plane of a file, stands in; empty if in none."""
+    record = case.record
+    return parts.get(f"{record.image}#{record.frame}") or parts.get(record.image, "")
 
 
 def _standardised(cases: Sequence[Case]) -> Values:

@@ -1,0 +1,142 @@
+"""The planes of a file, from its header: slices of a volume, frames of a film, or one plain image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from semidg.data import dicom, nifti, pages
+from semidg.data.images import is_dicom_name, is_nifti_name
+from semidg.data.paths import Problems, resolve_inside
+from semidg.errors import DataError
+from semidg.types import Frame, Record
+
+#: Axis of a NIfTI volume across which its slices lie; auto: that of the largest voxel spacing.
+Axis = Literal["auto", "x", "y", "z"]
+
+
+class Planes(NamedTuple):
+    """What a file holds. frames: its planes in order, volume by volume; None for a plain image. width, height: of a
+    plane, in pixels. spacing: mm from row to row and from column to column. slice_mm: mm from one slice to the next.
+    orientation: of the stored axes of a NIfTI file, such as ``LPS``. What is not known is None."""
+
+    frames: tuple[Frame, ...] | None
+    width: int
+    height: int
+    spacing: tuple[float, float] | None
+    slice_mm: float | None
+    orientation: str | None = None
+
+
+def planes(path: Path, axis: Axis = "auto") -> Planes:
+    """The planes of an image file of any format; no pixel is decoded.
+
+    axis: see ``nifti.slice_axis``; only a NIfTI volume has one. Raises DataError that names the file and the mend.
+    """
+    if is_nifti_name(path.name):
+        return _nifti(path, axis)
+    if is_dicom_name(path.name):
+        width, height, count, spacing = dicom.read_header(path)
+    else:
+        (width, height, count), spacing = pages.read_header(path), None
+    frames = tuple(Frame("f", number) for number in range(count)) if count > 1 else None
+    return Planes(frames, width, height, spacing, None)
+
+
+def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -> list[Record]:
+    """One record a plane, ``ID/z017`` or ``ID/t03z017``, all of one group; a plain file gives the record itself.
+
+    The numbers in the ids have as many digits as the last one needs, so that ids sort as the planes do. A spacing that
+    the record has (spacing.csv) wins over that of the file. times: which times of a series are meant, by default all.
+    Raises DataError on a time that the file does not have.
+    """
+    known = replace(record, spacing=record.spacing or planes.spacing, width=planes.width, height=planes.height)
+    if planes.frames is None:
+        return [known]
+    group, frames = record.group or record.id, planes.frames
+    if times is not None:
+        missing = set(times) - {frame.time or 0 for frame in frames}
+        if missing:
+            raise DataError(f"{record.image}: has no time {min(missing)}; times are counted from 0")
+        frames = tuple(frame for frame in frames if (frame.time or 0) in times)
+    digits = len(str(max(frame.number for frame in planes.frames)))
+    time_digits = len(str(max(frame.time or 0 for frame in planes.frames)))
+    found = []
+    for frame in frames:
+        time = "" if frame.time is None else f"t{frame.time:0{time_digits}}"
+        name = f"{record.id}/{time}{frame.axis}{frame.number:0{digits}}"
+        found.append(replace(known, id=name, group=group, frame=frame, slice_mm=planes.slice_mm))
+    return found
+
+
+def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: Axis = "auto") -> list[Record]:
+    """The records of a layout, those of a file that may hold several planes expanded by its header.
+
+    The masks of such an image must hold the same planes, in volumes that are stored in the same orientation. What
+    cannot be read or does not fit goes to ``problems`` and is left out. A record that has a frame already stays one
+    record and gets what it lacks of spacing; one that has a size already is left as it is.
+    """
+    found: list[Record] = []
+    for record in records:
+        if record.width or not any(map(may_hold_planes, (record.image, *record.masks))):
+            found.append(record)
+            continue
+        try:
+            whole = planes(resolve_inside(root, record.image), axis)
+            if record.frame is not None:
+                spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm
+                found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
+                continue
+            wrong = [line for mask in record.masks if (line := _unlike(root, record.image, whole, mask))]
+        except DataError as error:
+            problems.add("file that cannot be used", str(error))
+            continue
+        for line in wrong:
+            problems.add("size of image and mask differ", line)
+        found += [] if wrong else expand(record, whole)
+    return found
+
+
+def may_hold_planes(name: str) -> bool:
+    """Whether a file of this ending can hold several planes; else it need not be opened to know."""
+    return is_nifti_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))
+
+
+def _unlike(root: Path, image: str, whole: Planes, mask: str) -> str | None:
+    """What is different in the planes of a mask; None if nothing is."""
+    same = whole.frames[0].axis if whole.frames else "f"
+    of_mask = planes(resolve_inside(root, mask), "auto" if same == "f" else same)
+    if of_mask[:3] != whole[:3]:
+        return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
+    if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:
+        stored = f"{image} is stored {whole.orientation}, {mask} {of_mask.orientation}"
+        return f"{stored}; save the mask with the voxel order and the affine of its image"
+    return None
+
+
+def _size_text(found: Planes) -> str:
+    if found.frames is None:
+        return f"{found.width} x {found.height}"
+    times = {frame.time for frame in found.frames}
+    series = f" at {len(times)} times" if len(times) > 1 else ""
+    return f"{found.width} x {found.height} in {len(found.frames) // len(times)} planes{series}"
+
+
+def _nifti(path: Path, axis: Axis) -> Planes:
+    header = nifti.read_header(path)
+    shape, mm = header.shape, header.spacing
+    if len(shape) == 2:
+        frames, across, columns, rows = None, None, 0, 1
+    else:
+        across = nifti.slice_axis(header, axis)
+        columns, rows = (number for number in range(3) if number != across)
+        times = range(shape[3]) if len(shape) == 4 else (None,)
+        letter: Literal["x", "y", "z"] = ("x", "y", "z")[across]
+        frames = tuple(Frame(letter, number, time) for time in times for number in range(shape[across]))
+    row_mm, column_mm = mm[rows], mm[columns]
+    spacing = None if row_mm is None or column_mm is None else (row_mm, column_mm)
+    return Planes(
+        frames, shape[columns], shape[rows], spacing, None if across is None else mm[across], header.orientation
+    )

@@ -1,0 +1,105 @@
+"""The layouts of data sets on disk: recognised by their files, each read by its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from semidg.data import busi, csv_layout, folders, mms, nnunet, scgm
+from semidg.data.frames import Axis, in_planes
+from semidg.data.paths import Problems
+from semidg.errors import DataError
+from semidg.types import Record
+
+
+class Choices(NamedTuple):
+    """What a data set is read with, as in ``data`` of the configuration; a layout looks at what concerns it."""
+
+    include_normal: bool = False
+    classes: int = 2
+    slice_axis: Axis = "auto"
+    all_times: bool = False
+
+
+class Layout(NamedTuple):
+    """One layout.
+
+    expected: what it looks like, for the error. find_root: the folder that paths start from, or None if the data set
+    is in another layout. find_records: records without size, problems noted.
+    """
+
+    expected: str
+    find_root: Callable[[Path], Path | None]
+    find_records: Callable[[Path, Problems, Choices], list[Record]]
+
+
+#: By name; the first that fits is taken.
+LAYOUTS: dict[str, Layout] = {
+    "mms": Layout(
+        "the folders and the table of the M&Ms challenge",
+        mms.find_root,
+        lambda root, problems, choices: mms.find_records(
+            root, problems, choices.classes, choices.slice_axis, choices.all_times
+        ),
+    ),
+    "nnunet": Layout(
+        "dataset.json, imagesTr/ and labelsTr/",
+        nnunet.find_root,
+        lambda root, problems, choices: nnunet.find_records(root, problems, choices.classes),
+    ),
+    "folders": Layout(
+        "DOMAIN/images/ and DOMAIN/masks/",
+        lambda root: root if folders.domains(root) else None,
+        lambda root, problems, _: folders.find_records(root, problems),
+    ),
+    "busi": Layout(
+        "benign/ and malignant/ with 'NAME.png' and 'NAME_mask.png'",
+        busi.find_root,
+        lambda root, problems, choices: busi.find_records(root, problems, choices.include_normal),
+    ),
+    "scgm": Layout(
+        "'siteN-scMM-image.nii.gz' of the SCGM challenge",
+        scgm.find_root,
+        lambda root, problems, choices: scgm.find_records(root, problems, choices.classes),
+    ),
+}
+
+
+def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
+    """The folder that paths start from, and the layout of the data set; raises DataError if it is none we know."""
+    if layout not in ("auto", "csv", *LAYOUTS):
+        raise DataError(f"{layout!r}: unknown layout; set data.layout to auto, csv, {', '.join(LAYOUTS)}")
+    if root.is_file() and root.suffix.lower() == ".csv" and layout in ("auto", "csv"):
+        return root.parent, "csv"
+    if layout == "csv":
+        raise DataError(f"{root}: is no table; in the layout csv data.root is a file NAME.csv")
+    if not root.is_dir():
+        state = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{root}: {state}; set data.root to the root folder of the data set, or to a table NAME.csv")
+    wanted = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
+    try:
+        for name, known in wanted.items():
+            located = known.find_root(root)
+            if located is not None:
+                return located, name
+        if (root / "images").is_dir() and "folders" in wanted:
+            raise DataError(f"{root}: holds images/ itself; give the folder above it, where {root.name!r} is a domain")
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from error
+    expected = " or ".join(known.expected for known in wanted.values())
+    raise DataError(f"{root}: no image found; expected {expected}")
+
+
+def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, list[Record], Problems]:
+    """(folder that paths start from, layout, records without size, problems) of the data set at ``root``.
+
+    ``group`` of a record is what the layout itself says of patients, empty where it says nothing.
+    """
+    located, name = locate(root, layout)
+    problems = Problems(located if name != "csv" else root)
+    if name == "csv":
+        records = csv_layout.find_records(root, problems)
+    else:
+        records = LAYOUTS[name].find_records(located, problems, choices)
+    return located, name, in_planes(located, records, problems, choices.slice_axis), problems

@@ -1,0 +1,105 @@
+"""Values of mask files -> class numbers: the rules that all formats share, and how several files make one mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semidg.errors import DataError
+
+
+def binary(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+    """0 and 1 of a file that holds 0 and one other value, in an array of any shape; raises DataError if it does not."""
+    found = levels(values)
+    if len(found) > 2 or (len(found) == 2 and found[0] != 0) or not np.isfinite(found.astype(float)).all():
+        raise DataError(
+            f"{path}: mask with grey values ({_some(found)}); a mask holds 0 and one other value: threshold it and "
+            "save it as PNG with 0 and 255 (JPEG blurs the border), or set network.classes"
+        )
+    foreground: NDArray[np.uint8] = (values != 0).astype(np.uint8)
+    return foreground
+
+
+def class_numbers(values: NDArray[np.generic], path: Path, classes: int) -> NDArray[np.uint8]:
+    """Class numbers as they are, in an array of any shape; raises DataError unless all are whole and below
+    ``classes``."""
+    found = levels(values)
+    numbers = found.astype(float)
+    if not (numbers[0] >= 0 and numbers[-1] < classes and (numbers == np.rint(numbers)).all()):
+        raise DataError(
+            f"{path}: holds the values {_some(found)}, but the classes are 0 to {classes - 1}; "
+            "renumber the mask or set network.classes"
+        )
+    return values.astype(np.uint8)
+
+
+def labels(values: NDArray[np.generic], path: Path, classes: int) -> NDArray[np.uint8]:
+    """``binary`` for two classes, else ``class_numbers``."""
+    return binary(values, path) if classes == 2 else class_numbers(values, path, classes)
+
+
+def unite(masks: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """The union of masks of class numbers (H, W); raises DataError where two differ in size or in the class of a
+    pixel that both mark."""
+    union = masks[0]
+    for mask, path in zip(masks[1:], paths[1:], strict=True):
+        _require_size(mask, path, union, paths[0])
+        if ((mask != union) & (mask > 0) & (union > 0)).any():
+            raise DataError(f"{path}: gives pixels another class than {paths[0].name}; each pixel has one class")
+        union = np.maximum(union, mask)
+    return union
+
+
+def majority(masks: Sequence[NDArray[np.uint8]], paths: Sequence[Path], classes: int) -> NDArray[np.uint8]:
+    """What most raters say, each of them one mask of class numbers (H, W), pixel by pixel.
+
+    The most frequent class wins; of two that are as frequent, the lower number, so that with two classes a tie is
+    background. Raises DataError where two masks differ in size.
+    """
+    votes = np.zeros((classes, *masks[0].shape), dtype=np.uint16)
+    for mask, path in zip(masks, paths, strict=True):
+        _require_size(mask, path, masks[0], paths[0])
+        for number in range(classes):
+            votes[number] += mask == number
+    winner: NDArray[np.uint8] = votes.argmax(0).astype(np.uint8)  # argmax takes the first of several largest
+    return winner
+
+
+def levels(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The different values, ascending; by counting where they are whole numbers close to one another, which is much
+    faster than sorting."""
+    if values.dtype.kind == "f":
+        low, high = values.min(), values.max()
+        if not (abs(low) < 2**15 and abs(high) < 2**15):  # NaN too
+            return np.unique(values)
+        whole = values.astype(np.int32)
+        if not np.array_equal(whole, values):
+            return np.unique(values)
+        values = whole
+    elif values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    low, high = int(values.min()), int(values.max())
+    if high - low >= 2**16:
+        return np.unique(values)
+    shifted = values.reshape(-1) if low == 0 else values.reshape(-1).astype(np.int64) - low
+    return np.flatnonzero(np.bincount(shifted)) + low
+
+
+def _require_size(mask: NDArray[np.uint8], path: Path, first: NDArray[np.uint8], first_path: Path) -> None:
+    if mask.shape != first.shape:
+        raise DataError(
+            f"{path}: is {_size_text(mask)}, but {first_path.name} is {_size_text(first)}; "
+            "all mask files of an image must have its size"
+        )
+
+
+def _some(found: NDArray[np.generic]) -> str:
+    shown = ", ".join(f"{level:g}" for level in found[:6].astype(float))
+    return shown if len(found) <= 6 else f"{shown}, ... {len(found)} different ones"
+
+
+def _size_text(array: NDArray[np.uint8]) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"

@@ -1,0 +1,125 @@
+"""semidg predict on volumes and films, and a run from volumes to masks, by a network without training to speak of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from data.support import save_dicom, save_nifti, square, texture
+from semidg.cli import main
+
+TINY = [
+    "--data.size", "32", "--data.channels", "1", "--data.split.target", "b", "--labelled", "1",
+    "--network.encoder", "tu-mobilenetv3_small_050", "--network.weights", "none",
+    "--network.atrous-rates", "1", "2", "3",
+    "--trainer.max-steps", "2", "--trainer.eval-every", "2", "--trainer.checkpoint-every", "2",
+    "--trainer.batch-labelled", "2", "--trainer.batch-unlabelled", "2", "--trainer.threads", "1",
+    "--trainer.accelerator", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight volumes (40, 30, 5) of two hospitals with masks."""
+    root = tmp_path_factory.mktemp("volumes")
+    for number in range(8):
+        folder = root / "ab"[number % 2]
+        voxels = np.stack([texture(100 * number + n).T for n in range(5)], -1).astype(np.int16) - 50
+        mask = np.stack([square(at=3 + n).T // 255 for n in range(5)], -1)
+        save_nifti(folder / "images" / f"{number}.nii.gz", voxels, (0.5, 0.4, 3))
+        save_nifti(folder / "masks" / f"{number}.nii.gz", mask, (0.5, 0.4, 3))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained by the command line."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "phantom", "--data.root", str(volumes), "--out", str(out), *TINY]) == 0
+    return out
+
+
+def test_a_split_keeps_the_slices_of_a_volume_together(run: Path) -> None:
+    table = pd.read_csv(run / "index.csv")
+    assert len(table) == 40
+    assert table.groupby("image")["group"].nunique().max() == 1
+    assert table["frame"].str.fullmatch(r"z\d").all()
+
+
+@pytest.mark.parametrize("shape", [(21, 17, 4), (21, 17), (9, 8, 3, 2), (21, 17, 4, 1)])
+def test_a_volume_gives_a_mask_and_a_confidence_with_its_geometry(
+    run: Path, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    voxels = np.random.default_rng(0).normal(0, 300, shape).astype(np.float32)
+    affine = np.array([[0, -0.5, 0, 7], [0.7, 0, 0, 8], [0, 0, 3, 9], [0, 0, 0, 1.0]])
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "case 1.nii.gz")
+    out = tmp_path / "out"
+    assert main(["predict", str(run), str(tmp_path / "case 1.nii.gz"), "--out", str(out), "--batch", "3"]) == 0
+    names = {"case 1_mask.nii.gz", "case 1_confidence.nii.gz", "case 1_overlay.png", "predictions.csv"}
+    assert {path.name for path in out.iterdir()} == names
+    mask, confidence = (nib.load(out / f"case 1_{kind}.nii.gz") for kind in ("mask", "confidence"))
+    for image in (mask, confidence):
+        assert image.shape == shape
+        assert np.allclose(image.affine, affine)
+    labels, certain = np.asarray(mask.dataobj), np.asarray(confidence.dataobj)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {0, 1}
+    assert certain.min() >= 0
+    assert 0 < certain.max() <= 1
+    table = pd.read_csv(out / "predictions.csv")
+    assert len(table) == 1
+    assert table["mask"][0] == "case 1_mask.nii.gz"
+    assert table["foreground"][0] == pytest.approx((labels > 0).mean(), abs=1e-6)
+    assert 0 <= table["expected_dice"][0] <= 1
+    with Image.open(out / "case 1_overlay.png") as picture:
+        assert picture.size == shape[:2]
+
+
+def test_slices_are_predicted_as_pictures_of_them_are(run: Path, tmp_path: Path) -> None:
+    """The slices of a volume, written as PNG by the same grey rule, get the same masks."""
+    voxels = np.stack([texture(n).T for n in range(3)], -1)
+    low, high = np.percentile(voxels, (0.5, 99.5))
+    grey = np.rint(np.clip((voxels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    save_nifti(tmp_path / "in" / "v.nii", voxels, (1, 1, 3))
+    for n in range(3):
+        Image.fromarray(np.ascontiguousarray(grey[..., n].T)).save(tmp_path / "in" / f"s{n}.png")
+    out = tmp_path / "out"
+    assert main(["predict", str(run), str(tmp_path / "in"), "--out", str(out)]) == 0
+    labels = np.asarray(nib.load(out / "v_mask.nii.gz").dataobj)
+    for n in range(3):
+        assert (labels[..., n] == (np.asarray(Image.open(out / f"s{n}_mask.png")) > 0).T).all()
+
+
+def test_a_dicom_gives_pictures_and_a_film_those_of_each_frame(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    save_dicom(folder / "single.dcm", texture(1))
+    save_dicom(folder / "film.dcm", np.stack([texture(n) for n in range(11)]))
+    save_nifti(folder / "cut.nii.gz", np.random.default_rng(0).normal(size=(9, 9, 9)))
+    (folder / "cut.nii.gz").write_bytes((folder / "cut.nii.gz").read_bytes()[:-2000])
+    (folder / "empty.dcm").touch()
+    save_nifti(folder / "single_mask.nii.gz", np.zeros((3, 3, 3), np.uint8))  # passed over: a mask
+    assert main(["predict", str(run), str(folder), "--out", str(out), "--batch", "4"]) == 2
+    text = capsys.readouterr()
+    assert "2 of 4 images" in text.out
+    assert text.err.count("semidg: error:") == 2
+    assert "cut.nii.gz" in text.err
+    assert "empty.dcm" in text.err
+    names = {f"film_f{n:02}" for n in range(11)} | {"single"}
+    wanted = {f"{name}_{kind}.png" for name in names for kind in ("mask", "confidence", "overlay")}
+    assert {path.name for path in out.iterdir()} == wanted | {"predictions.csv"}
+    rows = pd.read_csv(out / "predictions.csv")
+    assert set(rows["image"]) == {str(folder / "single.dcm")} | {f"{folder / 'film.dcm'}:f{n}" for n in range(11)}
+
+
+def test_the_axis_is_that_of_the_call(run: Path, tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "v.nii", np.random.default_rng(0).normal(size=(20, 12, 6)), (1, 1, 3))
+    assert main(["predict", str(run), str(path), "--out", str(tmp_path / "o"), "--slice-axis", "x"]) == 0
+    with Image.open(tmp_path / "o" / "v_overlay.png") as picture:
+        assert picture.size == (12, 6)
