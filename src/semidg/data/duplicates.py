@@ -45,19 +45,23 @@ def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> 
         raise DataError(f"thumbnails must be (N, height, width), not {thumbnails.shape}")
     count = len(thumbnails)
     flat = thumbnails.reshape(count, math.prod(thumbnails.shape[1:])).astype(np.float32)
-    if not np.isfinite(flat).all():
-        raise DataError("thumbnails hold NaN or infinite grey values")
-    constant = (flat == flat[:, :1]).all(axis=1) if flat.size else np.zeros(count, dtype=bool)
-    greys = flat[constant, 0]
-    flat -= flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat /= np.where(constant[:, None] | (norms == 0), 1, norms)
-    flat[constant] = 0
+    constant = np.zeros(count, dtype=bool)
+    greys = flat[:, 0].copy() if flat.size else np.zeros(count, dtype=np.float32)
+    for start in range(0, count, _BLOCK):  # in place and in blocks: twice the memory is not needed
+        block = flat[start : start + _BLOCK]
+        if not np.isfinite(block).all():
+            raise DataError("thumbnails hold NaN or infinite grey values")
+        same = (block == block[:, :1]).all(axis=1)
+        block -= block.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(block, axis=1, keepdims=True)
+        block /= np.where(same[:, None] | (norms == 0), 1, norms)
+        block[same] = 0
+        constant[start : start + _BLOCK] = same
 
     labels = np.arange(count)
     members = np.flatnonzero(constant)
     if len(members):
-        _, first = np.unique(greys, return_inverse=True)
+        _, first = np.unique(greys[members], return_inverse=True)
         starts = np.array([members[np.argmax(first == number)] for number in range(first.max() + 1)])
         labels[members] = starts[first]
     for start in range(0, count, _BLOCK):
