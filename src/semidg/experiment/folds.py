@@ -87,12 +87,18 @@ def train_folds(
     alone = fold_config(config, index)
     for number, split in enumerate(fold_splits(config, index, folds), start=1):
         run = out / f"fold-{number}"
-        if (run / "run.json").is_file():
+        begun = (run / "run.json").is_file()
+        if begun:
             _refuse_other_data(run, index, split)
         else:
             _begin(run, alone, index, split)
         listener = _Steps(progress, f"training fold {number} of {folds}") if progress else None
-        train(alone, run, resume=True, report=progress, listener=listener, score=None)
+        try:
+            train(alone, run, resume=True, report=progress, listener=listener, score=None)
+        except BaseException:
+            if not begun and not (run / "checkpoints" / "last.pt").is_file():
+                shutil.rmtree(run, ignore_errors=True)  # a wrong configuration should not hold the place
+            raise
         made.append((run, split))
     return made
 
