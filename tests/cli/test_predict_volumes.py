@@ -118,6 +118,21 @@ def test_a_dicom_gives_pictures_and_a_film_those_of_each_frame(
     assert set(rows["image"]) == {str(folder / "single.dcm")} | {f"{folder / 'film.dcm'}:f{n}" for n in range(11)}
 
 
+def test_a_frame_does_not_take_the_place_of_another_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    save_dicom(folder / "x.dcm", np.stack([texture(n) for n in range(2)]))
+    save_dicom(folder / "x_f1.dcm", texture(9, width=9))
+    assert main(["predict", str(run), str(folder), "--out", str(out)]) == 2
+    text = capsys.readouterr()
+    assert "x.dcm:f1: would become" in text.err
+    assert "2 of 2 images" in text.out
+    with Image.open(out / "x_f1_mask.png") as picture:
+        assert picture.width == 9
+    assert len(pd.read_csv(out / "predictions.csv")) == 2
+
+
 def test_the_axis_is_that_of_the_call(run: Path, tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "v.nii", np.random.default_rng(0).normal(size=(20, 12, 6)), (1, 1, 3))
     assert main(["predict", str(run), str(path), "--out", str(tmp_path / "o"), "--slice-axis", "x"]) == 0

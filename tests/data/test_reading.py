@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from semidg.data import nifti, pages, reading
+from semidg.data.counting import percentiles
 from semidg.data.dataset import open_cache
 from semidg.data.images import read_image, resize_image, resize_mask
 from semidg.data.index import build_index, read_index, write_index
@@ -215,15 +216,26 @@ def test_majority_is_that_of_a_count_by_hand(votes: np.ndarray, raters: int) -> 
 
 
 @given(
-    arrays(
-        st.sampled_from([np.uint8, np.int16, np.int64, np.float32, np.bool_]), (3, 4), elements=st.integers(0, 1)
-    ).map(lambda a: a),
+    arrays(st.sampled_from([np.uint8, np.int16, np.int64, np.float32, np.bool_]), (3, 4), elements=st.integers(0, 1)),
     st.sampled_from([1, 3, 70000, -5]),
 )
-def test_levels_are_the_unique_values(values: np.ndarray, factor: int) -> None:
+def test_levels_and_percentiles_are_those_of_numpy(values: np.ndarray, factor: int) -> None:
     if values.dtype in (np.int64, np.float32):
         values = values * values.dtype.type(factor)
+    for stored in (values, np.asfortranarray(values), values[::2]):
+        assert levels(stored).tolist() == np.unique(stored).tolist()
+        if stored.dtype != np.bool_:
+            assert percentiles(stored, (0.5, 50, 99.5)) == pytest.approx(np.percentile(stored, (0.5, 50, 99.5)))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.float32, np.int32, np.int64, np.uint64])
+def test_counting_goes_over_more_than_one_block_and_to_the_ends_of_a_type(dtype: type) -> None:
+    values = np.random.default_rng(0).normal(900, 300, (70, 80, 90)).astype(dtype)  # 504,000
     assert levels(values).tolist() == np.unique(values).tolist()
+    assert percentiles(values, (0.5, 99.5)) == pytest.approx(np.percentile(values, (0.5, 99.5)))
+    if np.issubdtype(dtype, np.integer):
+        ends = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+        assert levels(ends).tolist() == ends.tolist()
 
 
 def test_units_of_records_are_those_of_one_file(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def predict(arguments: Sequence[str]) -> int:
     set_threads(TrainerConfig())
     jobs = find_jobs(options.inputs, options.out)
     with Bars() as bars:
-        rows, problems = predict_files(
+        rows, problems, files = predict_files(
             bundle,
             jobs,
             options.out,
@@ -81,8 +81,7 @@ def predict(arguments: Sequence[str]) -> int:
             slice_axis=options.slice_axis or trained or "auto",
             progress=lambda done, total: bars.report("predicting", done, total),
         )
-    done = len(jobs) - len(problems)
-    print(f"{options.out}: {done} of {len(jobs)} images, each as _mask, _confidence and _overlay")
+    print(f"{options.out}: {files} of {len(jobs)} images, each as _mask, _confidence and _overlay")
     if rows:
         print(_about_confidence(rows, options, bundle.calibration.n))
     for line in problems:

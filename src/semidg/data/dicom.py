@@ -100,7 +100,7 @@ def _frame(path: Path, dataset: pydicom.Dataset, number: int) -> NDArray[Any]:
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:
             raise
-        text = " ".join(str(error).split())[-120:]
+        text = " ".join(str(error).split()).rpartition("plugins: ")[2][:120]
         raise DataError(
             f"{path}: damaged, or of a kind of {syntax.name} that cannot be decoded here ({text}); {_MEND}"
         ) from error

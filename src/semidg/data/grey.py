@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semidg.data.counting import percentiles
 from semidg.errors import DataError
 
 #: Percentiles of all values of a file that become black and white.
@@ -19,7 +20,7 @@ def window(values: NDArray[Any], path: Path) -> tuple[float, float]:
     two are equal, the least and the largest value. Raises DataError that names the file on NaN and infinity."""
     if values.dtype.kind == "f" and not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise DataError(f"{path}: holds NaN or infinite grey values; replace them")
-    low, high = (float(level) for level in np.percentile(values, PERCENTILES))
+    low, high = percentiles(values, PERCENTILES)
     return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 

@@ -66,6 +66,7 @@ def pieces(
 ) -> Iterator[tuple[int, list[Job] | Volume]]:
     """(files begun so far, up to ``batch`` images or one NIfTI file); a header that cannot be read is a problem."""
     waiting: list[Job] = []
+    targets = {job.target for job in jobs}
     for done, job in enumerate(jobs, start=1):
         try:
             found = planes(job.image, axis) if may_hold_planes(job.image.name) else None
@@ -76,6 +77,11 @@ def pieces(
             yield done, Volume(job, found)
             continue
         for each in _frames(job, found):
+            if each.frame is not None and each.target in targets:
+                problems.append(
+                    f"{each.name}: would become {each.target}_mask.png, as another file; predict them apart"
+                )
+                continue
             waiting.append(each)
             if len(waiting) == batch:
                 yield done, waiting

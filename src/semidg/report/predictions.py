@@ -44,10 +44,12 @@ class Prediction(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """rows: one a predicted image. problems: one line for each file that could not be read."""
+    """rows: one a predicted image, volume or frame of a film. problems: one line for each file that could not be read.
+    files: how many files were predicted."""
 
     rows: list[Prediction]
     problems: list[str]
+    files: int
 
 
 def predict_files(
@@ -77,9 +79,11 @@ def predict_files(
     networks = partial(_predict, bundle, ensemble, device, confidence)
     rows: list[Prediction] = []
     problems: list[str] = []
+    files: set[Path] = set()
 
     def add(job: Job, kind: str, expected: float, share: float) -> None:
         mask = job.target.with_name(f"{job.target.name}_mask.{kind}").relative_to(out).as_posix()
+        files.add(job.image)
         rows.append(Prediction(job.name, mask, expected, share, expected < refer_below))
 
     with ThreadPoolExecutor(threads) as pool:
@@ -103,7 +107,7 @@ def predict_files(
                 progress(done, len(jobs))
     if rows:
         _write_table(rows, out / "predictions.csv")
-    return Predicted(rows, list(dict.fromkeys(problems)))  # of a film the same for each frame
+    return Predicted(rows, list(dict.fromkeys(problems)), len(files))  # of a film the same for each frame
 
 
 def _predict(
