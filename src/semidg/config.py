@@ -49,6 +49,8 @@ class SplitConfig(Model):
     """Normalised cross-correlation on 64 x 64 grey above which two images are near-duplicates."""
     lists: Path | None = None
     """A folder of split lists to use as they are (``semidg split`` writes one) in place of a new draw."""
+    exclude: Path | None = None
+    """A table of images to leave out: issues.csv of ``semidg audit`` with marks in its column ``exclude``."""
 
 
 class DataConfig(Model):
@@ -244,6 +246,11 @@ class ExperimentConfig(Model):
         split = self.data.split
         if split.validation + (0 if split.target else split.test) >= 1:
             raise ValueError("data.split.validation + data.split.test must stay below 1")
+        if split.exclude is not None and split.lists is not None:
+            raise ValueError(
+                "data.split.lists are used as they are; make them with `semidg split --exclude`, and leave "
+                "data.split.exclude out"
+            )
         if split.protocol == "published" and split.target is not None:
             raise ValueError("data.split.protocol published divides at random; leave data.split.target out")
         if split.target is None and (split.reserve or split.oracle):

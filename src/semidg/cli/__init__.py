@@ -17,6 +17,7 @@ VERBS = {
     "demo": ("demo", "phantom scanners in, one held out: train, compare, and look at it (about 5 minutes)"),
     "phantom": ("data", "write synthetic ultrasound from four scanners, with masks"),
     "index": ("data", "check a data set and list its images, near-duplicates in one group"),
+    "audit": ("audit", "find what is wrong with a data set, show it, choose what to leave out"),
     "split": ("data", "divide a data set into labelled, unlabelled, validation and test lists"),
     "train": ("train", "train a preset or a configuration file into a run folder; --resume continues"),
     "compare": ("compare", "methods and settings side by side: a resumable grid of runs, and its tables"),

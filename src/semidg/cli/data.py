@@ -54,8 +54,8 @@ def phantom(arguments: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _DataOptions:
-    """What index and split read a data set with."""
+class DataOptions:
+    """What index, audit and split read a data set with."""
 
     root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
     """Root folder of the data set, or a table of its images, NAME.csv."""
@@ -83,7 +83,7 @@ class _DataOptions:
         return {"domains": self.domains, "groups": self.groups}
 
     def build(self, config: DataConfig, skip_bad: bool = False) -> Index:
-        """The index, with a progress bar; ``config`` holds the checked ``data()``."""
+        """The index, with a progress bar; ``config`` holds the checked ``data()``, and what is to be left out."""
         from semidg.data.index import build_index
 
         with Bars() as bars:
@@ -99,12 +99,13 @@ class _DataOptions:
                 groups=config.groups,
                 slice_axis=self.slice_axis,
                 all_times=self.all_times,
+                exclude=config.split.exclude,
                 progress=lambda d, t: bars.report("indexing", d, t),
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexOptions(_DataOptions):
+class IndexOptions(DataOptions):
     """Options of index."""
 
     out: Path = Path("index.csv")
@@ -140,7 +141,7 @@ def index(arguments: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitOptions(_DataOptions):
+class SplitOptions(DataOptions):
     """Options of split."""
 
     out: Path
@@ -159,6 +160,8 @@ class SplitOptions(_DataOptions):
     """Part of the images for the test."""
     target: str | None = None
     """A whole domain as test part."""
+    exclude: Path | None = None
+    """Table of images to leave out: issues.csv of `semidg audit`, with yes, other or both in its column exclude."""
 
 
 def split(arguments: Sequence[str]) -> int:
@@ -173,15 +176,18 @@ def split(arguments: Sequence[str]) -> int:
         "target": options.target,
         "seed": options.split_seed,
         "similarity": options.similarity,
+        "exclude": options.exclude,
     }
     checked = parse_config({"labelled": options.labelled, "data": options.data() | {"split": values}}, "options")
     config: SplitConfig = checked.data.split
     found = options.build(checked.data)
-    made = make_split(found.records, config, options.labelled, options.seed)
+    made = make_split(found.records, config, options.labelled, options.seed, found.excluded)
     write_split(made, found.root, options.out)
     counts = json.loads((options.out / "split.json").read_text("utf-8"))["counts"]
     for part, count in counts.items():
         domains = ", ".join(f"{name} {number}" for name, number in count["domains"].items())
         print(f"  {part}: {count['images']} images in {count['groups']} groups ({domains})")
+    if found.excluded:
+        print(f"  left out as {options.exclude} says: {len(found.excluded)} images")
     print(f"{options.out}: train with --data.split.lists {options.out}")
     return 0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semidg.data.duplicates import thumbnail, twin_groups
+from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.frames import Axis
 from semidg.data.groups import pattern_groups, unite
 from semidg.data.index_file import (
@@ -69,6 +70,7 @@ def build_index(
     slice_axis: Axis = "auto",
     all_times: bool = False,
     ignore_label: int | None = None,
+    exclude: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index the data set at ``root``: every file is decoded and checked, images that belong together get one group.
@@ -80,13 +82,20 @@ def build_index(
     domain (``data/roots.py``). groups: regular expression with one group, which finds the patient in the path of an
     image. slice_axis, all_times: as in ``data`` of the configuration. A group holds near-duplicates, images of one
     patient (by ``groups``, the layout or groups.csv), planes of one file, and whatever is chained to them.
-    ignore_label: the value in masks of pixels that are not known. progress: called with (images done, all).
-    Raises DataError with one line for each problem of the data set, all at once.
+    ignore_label: the value in masks of pixels that are not known. exclude: a table of images to leave out
+    (``data/exclude.py``); groups and styles are made with them, so that those of the others stay as they are, and their
+    files may be bad. progress: called with (images done, all).
+    Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
-    found = find(Path(root), layout, Choices(include_normal, classes, slice_axis, all_times), more_roots)
+    excluded = frozenset(() if exclude is None else read_exclusions(exclude))
+    choices = Choices(include_normal, classes, slice_axis, all_times)
+    found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records
     if ignore_label is not None:
         records = [replace(record, ignore=ignore_label) for record in records]
+    if exclude is not None and excluded - {record.id for record in records}:
+        everything = find(Path(root), layout, choices._replace(include_normal=True, all_times=True), more_roots)
+        refuse_unknown(excluded, (record.id for record in everything.records), exclude)
     patients = pattern_groups(records, groups) if groups is not None else [None] * len(records)
     relations: list[tuple[Hashable | None, ...]] = []
     kept: list[Record] = []
@@ -97,7 +106,7 @@ def build_index(
         checks = chain.from_iterable(units)
         together = zip(records, checks, patients, found.named, strict=True)
         for done, (record, checked, patient, named) in enumerate(together, start=1):
-            for kind, line in checked.problems:
+            for kind, line in checked.problems if record.id not in excluded else ():
                 problems.add(kind, line)
             if checked.thumbnail is not None and not checked.problems:
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
@@ -117,12 +126,18 @@ def build_index(
         styles = find_styles(file_means(kept, np.stack(features)), int(domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
     twins = twin_groups(kept, np.stack(thumbnails), similarity).tolist()
-    numbers = unite(len(kept), [twins, *zip(*relations, strict=True)]).tolist()
+    grouped = in_groups(kept, [twins, *zip(*relations, strict=True)])
+    remaining = tuple(record for record in grouped if record.id not in excluded)
+    return Index(located, found.layout, remaining, tuple(problems.lines()), tuple(sorted(excluded)))
+
+
+def in_groups(records: Sequence[Record], relations: Sequence[Sequence[Hashable | None]]) -> list[Record]:
+    """The records with their group, named after its first member: the components of all relations (``unite``)."""
+    numbers = unite(len(records), relations).tolist()
     first: dict[int, str] = {}
-    for record, number in zip(kept, numbers, strict=True):
+    for record, number in zip(records, numbers, strict=True):
         first.setdefault(number, record.id)
-    grouped = (replace(record, group=first[number]) for record, number in zip(kept, numbers, strict=True))
-    return Index(located, found.layout, tuple(grouped), tuple(problems.lines()))
+    return [replace(record, group=first[number]) for record, number in zip(records, numbers, strict=True)]
 
 
 def _check_file(root: Path, records: Sequence[Record], classes: int, styled: bool) -> list[_Checked]:

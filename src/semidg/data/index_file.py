@@ -36,13 +36,14 @@ class Index:
     root: the folder that the paths of the records start from; for BUSI the folder that holds ``benign``, even where
     the folder above it was given; for several roots the folder that holds them. layout: its name; ``several`` for
     several roots, ``csv`` for a table, or an index.csv of another layout. skipped: one line for each problem passed
-    over because of ``skip_bad``.
+    over because of ``skip_bad``. excluded: ids left out by the user's list.
     """
 
     root: Path
     layout: str
     records: tuple[Record, ...]
     skipped: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 def write_index(index: Index, path: Path) -> None:

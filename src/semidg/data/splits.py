@@ -16,7 +16,9 @@ from semidg.types import Record
 __all__ = ["PARTS", "Split", "make_split", "read_split", "write_split"]
 
 
-def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, seed: int) -> Split:
+def make_split(
+    records: Sequence[Record], config: SplitConfig, labelled: float, seed: int, excluded: Sequence[str] = ()
+) -> Split:
     """Divide ``records``; the same arguments give the same split, whatever the order of the records.
 
     Validation and test part hold images with a mask and depend on ``config`` alone. Of the training images with a
@@ -24,7 +26,8 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
     class; all other training images are the unlabelled part. With ``config.target`` that domain is the test part, and
     a group with a member in it is in no other part; of it ``config.reserve`` is not in the test part either, which
     with ``config.oracle`` takes the place of all other domains. An image without a mask that belongs to a group in an
-    evaluation part, or to the target, is in no part at all (``meta["left_out"]``).
+    evaluation part, or to the target, is in no part at all (``meta["left_out"]``). excluded: ids that the user has left
+    out of ``records``, which are told there too.
     Raises SplitError if a part that was asked for would be empty, or a domain is unknown.
     """
     if not 0 < labelled <= 1:
@@ -38,7 +41,7 @@ def make_split(records: Sequence[Record], config: SplitConfig, labelled: float, 
     if not any(record.labelled for record in records):
         raise SplitError("no image of the data has a mask, so the labelled part would be empty; add masks")
 
-    left_out: dict[str, list[str]] = {}
+    left_out: dict[str, list[str]] = {"by the user": list(excluded)} if excluded else {}
     test: list[Record] = []
     if config.target is None:
         sources = list(records)

@@ -54,13 +54,14 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
             slice_axis=data.slice_axis,
             ignore_label=data.ignore_label,
             all_times=data.all_times,
+            exclude=data.split.exclude,
             progress=_named(report, "indexing"),
         )
         if data.split.lists is not None:
             target = None if data.split.oracle else data.split.target
             split = read_split(data.split.lists, index.records, index.root, target)
         else:
-            split = make_split(index.records, data.split, config.labelled, config.seed)
+            split = make_split(index.records, data.split, config.labelled, config.seed, index.excluded)
         if run is not None:
             write_index(index, run / "index.csv")
             write_split(split, index.root, run / "split")
