@@ -311,8 +311,11 @@ def test_index_and_split_and_training_from_its_lists(
     assert all(line.split("\t")[0].startswith("cirrus/images/") for line in lines)
     out = tmp_path / "run"
     options = [a for a in TINY if a not in ("--data.split.target", "delta")]
-    assert main(["train", "phantom", "--data.root", str(phantom), "--out", str(out), *options,
-                 "--data.split.lists", str(lists), "--method.name", "supervised"]) == 0  # fmt: skip
+    training = ["train", "phantom", "--data.root", str(phantom), "--out", str(out), *options,
+                "--data.split.lists", str(lists), "--method.name", "supervised"]  # fmt: skip
+    assert main(training) == 2  # the preset holds out delta
+    assert "its lists hold out 'cirrus', data.split.target is 'delta'" in capsys.readouterr().err
+    assert main([*training, "--data.split.target", "cirrus"]) == 0
     assert set(pd.read_csv(out / "cases.csv")["domain"]) == {"cirrus"}
 
 

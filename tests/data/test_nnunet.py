@@ -89,10 +89,18 @@ def test_a_description_of_version_1_and_one_of_regions_are_read(tmp_path: Path) 
         build_index(root)
 
 
+def test_the_label_ignore_is_that_of_the_configuration(tmp_path: Path) -> None:
+    index = build_index(_flat(tmp_path, labels=LESION | {"ignore": 2}), ignore_label=2)
+    assert {record.ignore for record in index.records} == {2}
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"labels": LESION | {"ignore": 2}}, "the label 'ignore' marks pixels that do not count"),
+        (
+            {"labels": LESION | {"ignore": 2}},
+            "'ignore' marks pixels that do not count; set data.ignore_label 2",
+        ),
         ({"labels": None}, "labels must be names with their numbers"),
         ({"labels": {"background": 0, "lesion": 1.5}}, "lesion is 1.5"),
         ({"labels": {"background": 0, "lesion": 300}}, "lesion is 300"),

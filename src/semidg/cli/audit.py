@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from semidg.cli.data import DataOptions
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import DataConfig, load_config, parse_config
+from semidg.config import DataConfig, load_config
 from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def audit(arguments: Sequence[str]) -> int:
             groups=data.groups,
             slice_axis=options.slice_axis,
             all_times=options.all_times,
+            ignore_label=options.ignore_label,
             split=options.split,
             progress=lambda d, t: bars.report("looking at files", d, t),
         )
@@ -88,8 +89,7 @@ def audit(arguments: Sequence[str]) -> int:
 
 def _check(options: AuditOptions) -> DataConfig:
     """Refuse what cannot go well, before the files are read."""
-    values = {"data": options.data() | {"split": {"similarity": options.similarity}}}
-    data = parse_config(values | {"network": {"classes": options.classes}}, "options").data
+    data = options.data_config()
     if options.run is not None and options.folds is not None:
         raise ConfigError("--run and --folds: give one of them")
     if (options.folds is None) != (options.config is None):

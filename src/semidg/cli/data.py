@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +13,7 @@ import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import DataConfig, LayoutName, SplitConfig, parse_config
+from semidg.config import DataConfig, LayoutName, parse_config
 
 if TYPE_CHECKING:
     from semidg.data.index import Index
@@ -75,32 +75,26 @@ class DataOptions:
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
     """Values a mask may hold, background included."""
+    ignore_label: int | None = None
+    """Value in the mask files of pixels that are not known."""
     domains: str = "layout"
     """layout: as the data say; styles:K: K acquisition styles, derived from the looks of the images."""
 
-    def data(self) -> dict[str, Any]:
-        """The keys of the section ``data`` of the configuration."""
-        return {"domains": self.domains, "groups": self.groups}
+    def data_config(self, split: Mapping[str, Any] | None = None, labelled: float = 1.0) -> DataConfig:
+        """The options as section ``data`` of a configuration, checked; ``split``: further keys of its ``split``."""
+        names = ("root", "more_roots", "layout", "groups", "include_normal", "all_times", "slice_axis", "ignore_label")
+        data = {name: getattr(self, name) for name in (*names, "domains")}
+        data["split"] = {"similarity": self.similarity, **(split or {})}
+        values = {"data": data, "network": {"classes": self.classes}, "labelled": labelled}
+        return parse_config(values, "options").data
 
-    def build(self, config: DataConfig, skip_bad: bool = False) -> Index:
-        """The index, with a progress bar; ``config`` holds the checked ``data()``, and what is to be left out."""
-        from semidg.data.index import build_index
+    def index(self, config: DataConfig, skip_bad: bool = False) -> Index:
+        """The index of the data set, with a progress bar."""
+        from semidg.data.index import index_data
 
         with Bars() as bars:
-            return build_index(
-                self.root,
-                self.layout,
-                self.include_normal,
-                self.similarity,
-                skip_bad,
-                classes=self.classes,
-                domains=config.domains,
-                more_roots=self.more_roots,
-                groups=config.groups,
-                slice_axis=self.slice_axis,
-                all_times=self.all_times,
-                exclude=config.split.exclude,
-                progress=lambda d, t: bars.report("indexing", d, t),
+            return index_data(
+                config, self.classes, skip_bad=skip_bad, progress=lambda d, t: bars.report("indexing", d, t)
             )
 
 
@@ -121,7 +115,7 @@ def index(arguments: Sequence[str]) -> int:
     options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
     from semidg.data.index import write_index
 
-    found = options.build(parse_config({"data": options.data()}, "options").data, options.skip_bad)
+    found = options.index(options.data_config(), options.skip_bad)
     write_index(found, options.out)
     for line in found.skipped:
         print(f"skipped: {line}")
@@ -175,13 +169,11 @@ def split(arguments: Sequence[str]) -> int:
         "test": options.test,
         "target": options.target,
         "seed": options.split_seed,
-        "similarity": options.similarity,
         "exclude": options.exclude,
     }
-    checked = parse_config({"labelled": options.labelled, "data": options.data() | {"split": values}}, "options")
-    config: SplitConfig = checked.data.split
-    found = options.build(checked.data)
-    made = make_split(found.records, config, options.labelled, options.seed, found.excluded)
+    config = options.data_config(values, options.labelled)
+    found = options.index(config)
+    made = make_split(found.records, config.split, options.labelled, options.seed, found.excluded)
     write_split(made, found.root, options.out)
     counts = json.loads((options.out / "split.json").read_text("utf-8"))["counts"]
     for part, count in counts.items():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from semidg.config import DataConfig
 from semidg.data.duplicates import thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.frames import Axis
@@ -30,7 +31,7 @@ from semidg.data.paths import cpu_threads
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.roots import find
 from semidg.data.styles import file_means, find_styles, style_features
-from semidg.errors import DataError
+from semidg.errors import ConfigError, DataError
 from semidg.types import Record
 
 __all__ = [
@@ -40,10 +41,39 @@ __all__ = [
     "SPACING_COLUMNS",
     "Index",
     "build_index",
+    "index_data",
     "locate",
     "read_index",
     "write_index",
 ]
+
+
+def index_data(
+    data: DataConfig,
+    classes: int = 2,
+    *,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Index:
+    """The index of the data set that a configuration names, by ``build_index``; raises DataError as it does."""
+    if data.root is None:
+        raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
+    return build_index(
+        data.root,
+        data.layout,
+        data.include_normal,
+        data.split.similarity,
+        skip_bad,
+        classes=classes,
+        domains=data.domains,
+        more_roots=data.more_roots,
+        groups=data.groups,
+        slice_axis=data.slice_axis,
+        all_times=data.all_times,
+        ignore_label=data.ignore_label,
+        exclude=data.split.exclude,
+        progress=progress,
+    )
 
 
 class _Checked(NamedTuple):
@@ -88,7 +118,7 @@ def build_index(
     Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
     excluded = frozenset(() if exclude is None else read_exclusions(exclude))
-    choices = Choices(include_normal, classes, slice_axis, all_times)
+    choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label)
     found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records
     if ignore_label is not None:

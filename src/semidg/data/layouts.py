@@ -20,6 +20,7 @@ class Choices(NamedTuple):
     classes: int = 2
     slice_axis: Axis = "auto"
     all_times: bool = False
+    ignore_label: int | None = None
 
 
 class Layout(NamedTuple):
@@ -46,7 +47,7 @@ LAYOUTS: dict[str, Layout] = {
     "nnunet": Layout(
         "dataset.json, imagesTr/ and labelsTr/",
         nnunet.find_root,
-        lambda root, problems, choices: nnunet.find_records(root, problems, choices.classes),
+        lambda root, problems, choices: nnunet.find_records(root, problems, choices.classes, choices.ignore_label),
     ),
     "folders": Layout(
         "DOMAIN/images/ and DOMAIN/masks/",

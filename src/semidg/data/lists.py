@@ -136,7 +136,9 @@ def read_split(folder: Path, records: Sequence[Record], root: Path, target: str 
     split = Split(**parts, meta=meta)
     if "ids_sha256" in meta and meta["ids_sha256"] != _ids_digest(split):
         raise SplitError(f"{folder}: the ids of the images are not those of split.json; index the same data set again")
-    held_out = target or meta.get("target")
+    held_out = meta.get("target") or target
+    if target not in (None, held_out):
+        raise SplitError(f"{folder}: its lists hold out {held_out!r}, data.split.target is {target!r}; set it so")
     if held_out is not None and not meta.get("oracle"):
         refuse_target(split.parts(), records, held_out, str(folder))
     if meta.get("protocol") not in ("random", "published"):

@@ -30,12 +30,13 @@ def find_root(folder: Path) -> Path | None:
     return folder if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir() else None
 
 
-def find_records(root: Path, problems: Problems, classes: int) -> list[Record]:
+def find_records(root: Path, problems: Problems, classes: int, ignore_label: int | None = None) -> list[Record]:
     """Records without size and group, in natural order; files that do not fit go to ``problems``.
 
-    Raises DataError for a dataset.json that does not describe such a data set, or more classes than ``classes``.
+    Raises DataError for a dataset.json that does not describe such a data set, more classes than ``classes``, or a
+    label ``ignore`` that is not ``ignore_label``.
     """
-    described = _read(root / "dataset.json")
+    described = _read(root / "dataset.json", ignore_label)
     names = ", ".join(described.classes[number] for number in sorted(described.classes))
     require_classes(root, max(described.classes) + 1, classes, names)
     labels: dict[str, str] = {}
@@ -73,7 +74,7 @@ def _case(path: str, ending: str) -> str | None:
     return name[: -len(ending)] if name.endswith(ending) and len(name) > len(ending) else None
 
 
-def _read(path: Path) -> _Description:
+def _read(path: Path, ignore_label: int | None) -> _Description:
     try:
         values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -87,10 +88,10 @@ def _read(path: Path) -> _Description:
     ending = values.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or not ending.startswith(".") or not is_image_name(f"x{ending}"):
         raise DataError(f"{path}: file_ending {ending!r} is no format that is read; convert the files, to .nii.gz say")
-    return _Description(ending, _classes(path, values.get("labels")))
+    return _Description(ending, _classes(path, values.get("labels"), ignore_label))
 
 
-def _classes(path: Path, labels: Any) -> dict[int, str]:
+def _classes(path: Path, labels: Any, ignore_label: int | None) -> dict[int, str]:
     """Class number -> name; of regions, which hold several numbers, the name of the first one that holds it."""
     wanted = f'{path}: labels must be names with their numbers, such as {{"background": 0, "lesion": 1}}'
     if not isinstance(labels, dict) or not labels:
@@ -100,10 +101,9 @@ def _classes(path: Path, labels: Any) -> dict[int, str]:
     found: dict[int, str] = {}
     for name, value in labels.items():
         if name.strip().lower() == "ignore":
-            raise DataError(
-                f"{path}: the label {name!r} marks pixels that do not count, which is not supported; give these "
-                "pixels a class in labelsTr and remove the label, or leave their images without a label file"
-            )
+            if value == ignore_label:
+                continue
+            raise DataError(f"{path}: the label {name!r} marks pixels that do not count; set data.ignore_label {value}")
         for number in value if isinstance(value, list) else [value]:
             try:
                 known = int(number) if isinstance(number, int | str) and not isinstance(number, bool) else -1

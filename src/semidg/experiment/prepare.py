@@ -8,7 +8,7 @@ from pathlib import Path
 
 from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache, open_cache
-from semidg.data.index import Index, build_index, read_index, write_index
+from semidg.data.index import Index, index_data, read_index, write_index
 from semidg.data.lists import read_split, write_split
 from semidg.data.paths import Problems
 from semidg.data.splits import Split, make_split
@@ -42,21 +42,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
         index = read_index(run / "index.csv", data.root, data.more_roots)
         split = read_split(run / "split", index.records, index.root)
     else:
-        index = build_index(
-            data.root,
-            data.layout,
-            data.include_normal,
-            data.split.similarity,
-            classes=config.network.classes,
-            domains=data.domains,
-            more_roots=data.more_roots,
-            groups=data.groups,
-            slice_axis=data.slice_axis,
-            ignore_label=data.ignore_label,
-            all_times=data.all_times,
-            exclude=data.split.exclude,
-            progress=_named(report, "indexing"),
-        )
+        index = index_data(data, config.network.classes, progress=_named(report, "indexing"))
         if data.split.lists is not None:
             target = None if data.split.oracle else data.split.target
             split = read_split(data.split.lists, index.records, index.root, target)

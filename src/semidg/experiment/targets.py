@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from semidg.config import ExperimentConfig, parse_config
-from semidg.data.index import build_index
+from semidg.data.index import index_data
 from semidg.data.layouts import Choices
 from semidg.data.roots import find
 from semidg.errors import ConfigError, DataError
@@ -56,22 +56,14 @@ def domains_of(config: ExperimentConfig) -> Domains:
     if data.root is None:
         raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
     if data.domains == "layout":
-        choices = Choices(data.include_normal, config.network.classes, data.slice_axis, data.all_times)
+        choices = Choices(
+            data.include_normal, config.network.classes, data.slice_axis, data.all_times, data.ignore_label
+        )
         found = find(data.root, data.layout, choices, data.more_roots)
         if found.problems:
             raise DataError(found.problems.text())
         records = tuple(found.records)
     else:
-        records = build_index(
-            data.root,
-            data.layout,
-            data.include_normal,
-            data.split.similarity,
-            classes=config.network.classes,
-            domains=data.domains,
-            more_roots=data.more_roots,
-            slice_axis=data.slice_axis,
-            all_times=data.all_times,
-        ).records
+        records = index_data(data, config.network.classes).records
     labelled = {record.domain for record in records if record.labelled}
     return Domains(tuple(sorted(labelled)), tuple(sorted({record.domain for record in records} - labelled)))

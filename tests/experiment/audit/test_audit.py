@@ -185,6 +185,16 @@ def test_a_mask_of_more_classes_and_one_that_cannot_be_united(tmp_path: Path) ->
     assert found == {"mask with other values": 1, "mask files that overlap": 1, "several mask files": 1}
 
 
+def test_pixels_that_are_not_known_are_not_judged(tmp_path: Path) -> None:
+    mask = square()
+    mask[0, :4] = 77  # a speck at the border, were it of the lesion
+    save(tmp_path, "a/1", texture(1), mask)
+    assert [issue.kind for issue in audit(tmp_path, ignore_label=77).issues] == []
+    assert [issue.kind for issue in audit(tmp_path).issues] == ["mask with other values"]
+    save(tmp_path, "a/1", texture(1), np.full_like(mask, 77))
+    assert [issue.kind for issue in audit(tmp_path, ignore_label=77).issues] == ["mask without a known pixel"]
+
+
 def scores(found: Audit, values: list[float]) -> list[Quality]:
     masked = [r.id for r in found.index.records if r.labelled]
     return [

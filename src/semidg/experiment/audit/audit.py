@@ -57,6 +57,7 @@ def audit(
     groups: str | None = None,
     slice_axis: Axis = "auto",
     all_times: bool = False,
+    ignore_label: int | None = None,
     split: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
@@ -67,7 +68,10 @@ def audit(
     DataError if there is no data set at ``root``, SplitError if there are no lists.
     """
     parts = {} if split is None else _read_parts(split)
-    found = find(Path(root), layout, Choices(include_normal, classes, slice_axis, all_times), more_roots)
+    choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label)
+    found = find(Path(root), layout, choices, more_roots)
+    if ignore_label is not None:
+        found = replace(found, records=[replace(record, ignore=ignore_label) for record in found.records])
     patients = pattern_groups(found.records, groups) if groups is not None else [None] * len(found.records)
     issues = list(_file_issues(found.problems))
     told: set[tuple[str, str, str]] = set()

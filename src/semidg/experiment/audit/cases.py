@@ -22,7 +22,7 @@ from semidg.experiment.audit.issues import Issue
 from semidg.experiment.audit.markers import find_markers
 from semidg.experiment.audit.masks import check_mask
 from semidg.method_config import FourierConfig
-from semidg.types import Record
+from semidg.types import IGNORE_INDEX, Record
 
 #: Side of the squashed image whose spectrum is taken, and of the squashed masks of which the Dice is taken.
 SIDE = 128
@@ -96,7 +96,7 @@ def look(root: Path, record: Record, classes: int, styled: bool = False) -> tupl
 def _read_mask(root: Path, record: Record, file: str, classes: int, issues: list[Issue]) -> Labels | None:
     one = replace(record, masks=(file,), vote=False)
     try:
-        return record_mask(root, one, classes)
+        labels = record_mask(root, one, classes)
     except DataError as error:
         try:  # what can be read as an image but not as a mask has wrong values
             record_image(root, replace(one, image=file, masks=()), channels=1)
@@ -105,13 +105,22 @@ def _read_mask(root: Path, record: Record, file: str, classes: int, issues: list
             kind = "file that cannot be used"
         issues.append(Issue(record.id, file, kind, _relative(error, root)))
         return None
+    if (labels == IGNORE_INDEX).all():
+        issues.append(Issue(record.id, file, "mask without a known pixel", f"all pixels are {record.ignore}"))
+        return None
+    return _known(labels)
 
 
 def _united(root: Path, record: Record, parts: list[Labels], classes: int) -> Labels:
     if record.vote:
-        return record_mask(root, record, classes)
+        return _known(record_mask(root, record, classes))
     united: Labels = np.maximum.reduce(parts)
     return united
+
+
+def _known(labels: Labels) -> Labels:
+    """The mask with 0 for pixels that are not known: nothing is said of them."""
+    return np.where(labels == IGNORE_INDEX, np.uint8(0), labels)
 
 
 def _markers(record: Record, rgb: Labels, grey: Labels, labels: Labels) -> Iterator[Issue]:

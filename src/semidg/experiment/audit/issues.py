@@ -41,6 +41,9 @@ KINDS: dict[str, Kind] = {
         "with interpolation: threshold it and save it as PNG.",
     ),
     "size of image and mask differ": Kind("error", "A mask lies on its image only if the two have one size."),
+    "mask without a known pixel": Kind(
+        "error", "All pixels have the value of data.ignore_label: nothing can be learnt from it, or scored."
+    ),
     "row that cannot be used": Kind("error", "A table of the data set names something that is not there, or not so."),
     "mask without image": Kind("error", "The image is missing, or one of the two names is wrong."),
     "name that is not unique": Kind("error", "Two files claim one name: rename or remove one of them."),
