@@ -79,6 +79,8 @@ def train(arguments: Sequence[str]) -> int:
     except Stopped as stop:
         print(f"semidg: {stop}", file=sys.stderr)
         return 128 + stop.signal
+    if not summary:  # not rank 0 of several processes
+        return 0
     print(summary_text(summary))
     print(f"run folder: {options.out}")
     print(f"next: semidg report {options.out}   or: semidg predict {options.out} IMAGES --out predictions")
