@@ -92,6 +92,7 @@ def predict_files(
     threads: int = 2,
     confidence: Literal["probability", "variance"] = "probability",
     refer_below: float = 0.0,
+    table: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Write NAME_mask.png (0 / 255, or class numbers), NAME_confidence.png and NAME_overlay.png for each image, and
@@ -100,7 +101,7 @@ def predict_files(
     All at the image's own size. Images are read, predicted and written in batches, so memory does not grow with their
     number. A file that cannot be read is passed over. confidence: what the map shows, the calibrated probability or
     exp(-V) of the method's variance. refer_below: images of a lower expected Dice are marked for review. Rows of
-    images that are not among the jobs, of an earlier call, stay in the table.
+    images that are not among the jobs, of an earlier call, stay in the table. table: False leaves it to the caller.
     """
     ensemble = to_inference(bundle.ensemble, device)
     rows: list[Prediction] = []
@@ -127,8 +128,8 @@ def predict_files(
             done += len(chunk)
             if progress:
                 progress(done, len(jobs))
-    if rows:
-        _write_table(rows, out / "predictions.csv")
+    if rows and table:
+        write_table(rows, out / "predictions.csv")
     return Predicted(rows, problems)
 
 
@@ -152,7 +153,7 @@ def _maps(bundle: Bundle, ensemble: Ensemble, x: Tensor, each: Tensor, confidenc
     )
 
 
-def _write_table(rows: Sequence[Prediction], path: Path) -> None:
+def write_table(rows: Sequence[Prediction], path: Path) -> None:
     """predictions.csv, sorted by expected Dice, least certain first; rows of other masks in it are kept."""
     table = pd.DataFrame(rows, columns=list(Prediction._fields))
     try:
