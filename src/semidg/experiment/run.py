@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import shutil
-import signal
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 
 import semidg
@@ -23,7 +19,8 @@ from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint
 from semidg.experiment.calibrate import write_model
 from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
-from semidg.experiment.distributed import Place, find_place, first_then_others, join, leave, strategy
+from semidg.experiment.distributed import Place, find_place, first_then_others, join, leave
+from semidg.experiment.engine import make_trainer, quiet, signals_restored
 from semidg.experiment.environment import environment
 from semidg.experiment.evaluate import evaluate_part, evaluate_run
 from semidg.experiment.keeper import Keeper, Listener
@@ -88,7 +85,7 @@ def train(
             write_text(run / "environment.json", json.dumps(environment(config, device, precision), indent=2) + "\n")
     if state is not None:
         method.load_state_dict(state.method)
-    with _quiet(), open_trackers(config, run, state.step if state else 0, stops=(Stopped,)) as trackers:
+    with quiet(), open_trackers(config, run, state.step if state else 0, stops=(Stopped,)) as trackers:
         try:
             if state is None or state.step < config.trainer.max_steps:
                 _fit(config, run, place, method, prepared, state, device, precision, trackers, listener)
@@ -206,57 +203,11 @@ def _fit(
         validation = Validation(chooses, prepared.cache, index.root, config.network.classes, protocol)
     about = {"method": config.method.name, "labelled": config.labelled, "seed": config.seed, "name": config.name}
     keeper = Keeper(run, place, validation, state, about, trackers, listener)
-    with _signals_restored():
-        trainer = L.Trainer(
-            accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=c.devices,
-            num_nodes=c.nodes,
-            strategy=strategy(place, find_unused=len(method.heads) > 0),  # in the warm-up a head may be idle
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=1,
-            max_steps=c.max_steps - module.step,
-            callbacks=[keeper],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=run,
-        )
+    with signals_restored():
+        trainer = make_trainer(config, place, method, device, precision, keeper, c.max_steps - module.step)
         loader = training_loader(prepared.cache, split, config, module.step, place.rank, place.world)
         trainer.fit(module, loader)
     if keeper.stop_signal is not None and module.step < c.max_steps:
         raise Stopped(run, module.step, keeper.stop_signal)
     if place.first:
         keeper.write_bundle(module, "last", keeper.latest)
-
-
-@contextlib.contextmanager
-def _signals_restored() -> Iterator[None]:
-    """The handlers of SIGTERM and Ctrl-C are afterwards what they were."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    old = [signal.getsignal(number) for number in numbers]
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            for number, handler in zip(numbers, old, strict=True):
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning without its banners; warnings of its own that do not concern a user of ours."""
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # of 1 x 1 kernels
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
