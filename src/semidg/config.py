@@ -194,9 +194,9 @@ class TrainerConfig(Model):
     max_steps: PositiveInt = 800
     """Steps of the whole training; schedules are stretched over them."""
     batch_labelled: PositiveInt = 4
-    """Labelled images a step."""
+    """Labelled images a step, of all devices together."""
     batch_unlabelled: PositiveInt = 4
-    """Unlabelled images a step; not used by the method supervised."""
+    """Unlabelled images a step, of all devices together; not used by the method supervised."""
     eval_every: PositiveInt = 100
     """Steps between two scorings of the validation part."""
     checkpoint_every: PositiveInt = 100
@@ -213,9 +213,12 @@ class TrainerConfig(Model):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA, then MPS, then the CPU."""
     devices: PositiveInt = 1
-    """Devices a machine; only 1 is supported so far."""
+    """Devices a machine, which share each batch; on the CPU a device is a process."""
     nodes: PositiveInt = 1
-    """Machines; only 1 is supported so far."""
+    """Machines; above 1 the command is started by srun or torchrun."""
+    sync_batchnorm: bool = False
+    """With several devices: BatchNorm over the images of all of them, not of each. The training is then the same as on
+    one device, for an exchange at every layer."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load data; 0 is fastest on a CPU, where the cache makes loading almost free."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -240,6 +243,19 @@ class ExperimentConfig(Model):
     method: MethodConfig = DualLevelMethod()
     optimiser: OptimiserConfig = OptimiserConfig()
     trainer: TrainerConfig = TrainerConfig()
+
+    @model_validator(mode="after")
+    def _divides(self) -> ExperimentConfig:
+        ranks = self.trainer.devices * self.trainer.nodes
+        kinds = ("labelled",) if self.method.name == "supervised" else ("labelled", "unlabelled")
+        for kind in kinds:
+            size = getattr(self.trainer, f"batch_{kind}")
+            if size % ranks:
+                raise ValueError(
+                    f"trainer.batch_{kind} {size} is shared by trainer.devices x trainer.nodes = {ranks} and must be a "
+                    f"multiple of it, {-(-size // ranks) * ranks} say"
+                )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> ExperimentConfig:

@@ -98,7 +98,8 @@ def test_mistakes_of_train(refused: Refused, phantom: Path, tmp_path: Path) -> N
     assert "labelled" in refused("train", "phantom", *root, "--labelled", "0.001")
     assert "labelled" in refused("train", "phantom", *root, "--labelled", "0")
     assert "three ways" in refused("train", "phantom", *root, "--network.weights", tmp_path / "missing.pth")
-    assert "not supported yet" in refused("train", "phantom", *root, "--trainer.devices", "2")
+    assert "multiple of it, 3 say" in refused("train", "phantom", *root, "--trainer.devices", "3")
+    assert "srun or torchrun" in refused("train", "phantom", *root, "--trainer.nodes", "2")
     assert "not a run folder" in refused("train", "--resume", "--out", tmp_path / "nothing")
     assert not out.exists()
 

@@ -41,15 +41,19 @@ def test_every_image_is_used_once_an_epoch() -> None:
     assert len({tuple(o) for o in orders}) > 1  # shuffled anew
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_ranks_share_the_global_batch(world: int) -> None:
-    """The batches of ``world`` ranks together are those of one rank with a batch ``world`` times as large."""
-    small = tiny_config(trainer={"max_steps": 9, "batch_labelled": 2, "batch_unlabelled": 1})
-    large = tiny_config(trainer={"max_steps": 9, "batch_labelled": 2 * world, "batch_unlabelled": world})
-    ranks = [list(StepSampler(ENTRIES, ENTRIES, small, 0, rank, world)) for rank in range(world)]
-    for step, whole in enumerate(StepSampler(ENTRIES, ENTRIES, large)):
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
+@settings(max_examples=20, deadline=None)
+def test_ranks_share_the_batch_and_an_image_belongs_to_one_rank_an_epoch(world: int, times: int, seed: int) -> None:
+    trainer = {"max_steps": 9, "batch_labelled": 2 * world, "batch_unlabelled": times * world}
+    config = tiny_config(seed=seed, trainer=trainer)
+    ranks = [list(StepSampler(ENTRIES, ENTRIES, config, 0, rank, world)) for rank in range(world)]
+    for step, whole in enumerate(StepSampler(ENTRIES, ENTRIES, config)):
         for kind in range(2):
-            assert sorted(d for rank in ranks for d in rank[step][kind]) == sorted(whole[kind])
+            parts = [rank[step][kind] for rank in ranks]
+            assert len({len(part) for part in parts}) == 1
+            assert tuple(draw for row in zip(*parts, strict=True) for draw in row) == whole[kind]
+    taken = [(draw.entry.id, draw.epoch) for rank in ranks for step in rank for draw in step.labelled]
+    assert len(set(taken)) == len(taken)
 
 
 def test_loader_repeats_and_keeps_labels_from_the_unlabelled(prepared: Prepared, phantom: Path) -> None:

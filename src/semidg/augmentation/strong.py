@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semidg import ranks
 from semidg.method_config import StrongConfig
 
 
@@ -30,13 +31,14 @@ class PhotometricParameters(NamedTuple):
 def sample_photometric(images: Tensor, config: StrongConfig, generator: torch.Generator) -> PhotometricParameters:
     """Draw for a batch (B, C, H, W): each change acts on an image with probability 0.8 (speckle and blur 0.5)."""
     batch, _, height, width = images.shape
+    batch *= ranks.world()
     strength = config.photometric
 
     def uniform(low: float, high: float, probability: float) -> Tensor:
         value = low + (high - low) * torch.rand(batch, generator=generator)
         return value * (torch.rand(batch, generator=generator) < probability)
 
-    return PhotometricParameters(
+    drawn = PhotometricParameters(
         contrast=(0.6 * strength * uniform(-1, 1, 0.8)).exp(),
         brightness=0.2 * strength * uniform(-1, 1, 0.8),
         gamma=(0.5 * strength * uniform(-1, 1, 0.8)).exp(),
@@ -44,6 +46,7 @@ def sample_photometric(images: Tensor, config: StrongConfig, generator: torch.Ge
         sigma=1.5 * strength * uniform(0, 1, 0.5),
         speckle=torch.randn(batch, 1, height, width, generator=generator),
     )
+    return PhotometricParameters(*(ranks.own(values) for values in drawn))
 
 
 def apply_photometric(images: Tensor, parameters: PhotometricParameters) -> Tensor:
@@ -99,7 +102,10 @@ def sample_cutmix(
 
 
 def apply_cutmix(values: Tensor, parameters: CutMixParameters) -> Tensor:
-    """Paste the partner's rectangle: values (B, ..., H, W) of images, probabilities or labels, any dtype."""
-    inside = parameters.inside.to(values.device)
+    """Paste the partner's rectangle: values (B, ..., H, W) of images, probabilities or labels, any dtype.
+
+    The parameters are those of the whole batch of all ranks; a partner of another rank gets no gradient.
+    """
+    inside, partner = (ranks.own(p).to(values.device) for p in (parameters.inside, parameters.partner))
     shape = (inside.shape[0], *([1] * (values.dim() - 3)), *inside.shape[1:])
-    return torch.where(inside.reshape(shape), values[parameters.partner.to(values.device)], values)
+    return torch.where(inside.reshape(shape), ranks.gather(values)[partner], values)

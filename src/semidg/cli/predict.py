@@ -15,6 +15,7 @@ from semidg.cli.progress import Bars
 from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from semidg.report.prediction_shards import Run
     from semidg.report.predictions import Prediction
 
 
@@ -41,6 +42,20 @@ class PredictOptions:
     """Images at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the networks run."""
+    resume: bool = False
+    """Pass over images that an earlier call into the same --out has done, with the same model and options."""
+    executor: Literal["local", "ray"] = "local"
+    """ray: shards of files as tasks of a Ray cluster whose machines share the file system."""
+    workers: int | None = None
+    """With ray: tasks at once; by default as many as fit."""
+    cpus_per_worker: int = 1
+    """With ray: CPUs of a task."""
+    gpus_per_worker: float = 0.0
+    """With ray: GPUs of a task."""
+    ray_address: str | None = None
+    """With ray: the cluster; by default RAY_ADDRESS, or else this machine alone."""
+    shard: int = 64
+    """Files between two notes of what is done; with ray those of a task."""
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -50,6 +65,10 @@ def predict(arguments: Sequence[str]) -> int:
     )
     if not 0 <= options.refer_below <= 1:
         raise ConfigError(f"--refer-below {options.refer_below:g}: an expected Dice lies between 0 and 1")
+    for name in ("shard", "workers", "cpus_per_worker"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
     if not options.inputs:
         raise ConfigError(
             "nothing to predict; give image files or folders: semidg predict RUN IMAGE_OR_FOLDER --out OUT"
@@ -59,7 +78,7 @@ def predict(arguments: Sequence[str]) -> int:
     from semidg.experiment.device import choose_device, set_threads, usable_cores
     from semidg.experiment.run import open_config
     from semidg.report.prediction_jobs import find_jobs
-    from semidg.report.predictions import predict_files
+    from semidg.report.prediction_shards import Settings, one_by_one, predict_shards
 
     model, trained = options.run, None
     if not model.is_file():
@@ -68,17 +87,30 @@ def predict(arguments: Sequence[str]) -> int:
     bundle = load_bundle(model)
     set_threads(TrainerConfig())
     jobs = find_jobs(options.inputs, options.out)
+    run: Run = one_by_one
+    threads, device = usable_cores(), str(choose_device(options.device))
+    if options.executor == "ray":
+        from semidg.experiment.ray_tasks import RayTasks
+
+        run = RayTasks(
+            options.workers,
+            cpus=options.cpus_per_worker,
+            gpus=options.gpus_per_worker,
+            address=options.ray_address,
+        )
+        threads = options.cpus_per_worker
+        device = ("cuda" if options.gpus_per_worker else "cpu") if options.device == "auto" else options.device
+        model = model.absolute()
+        jobs = [job._replace(image=job.image.absolute()) for job in jobs]
     with Bars() as bars:
-        rows, problems, files = predict_files(
-            bundle,
+        axis = options.slice_axis or trained or "auto"
+        rows, problems, files = predict_shards(
+            Settings(model, options.confidence, options.refer_below, axis, options.batch, threads, device),
             jobs,
             options.out,
-            choose_device(options.device),
-            batch=options.batch,
-            threads=usable_cores(),
-            confidence=options.confidence,
-            refer_below=options.refer_below,
-            slice_axis=options.slice_axis or trained or "auto",
+            run=run,
+            resume=options.resume,
+            size=options.shard,
             progress=lambda done, total: bars.report("predicting", done, total),
         )
     print(f"{options.out}: {files} of {len(jobs)} images, each as _mask, _confidence and _overlay")

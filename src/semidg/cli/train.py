@@ -31,6 +31,8 @@ class TrainOptions:
     """Continue the run in --out from its last checkpoint; its own configuration is used."""
     score: Literal["test", "validation"] = "test"
     """Part scored at the end; validation leaves the test part unseen while settings are being chosen."""
+    estimate: bool = False
+    """Measure ten steps and a batch of the scoring on this machine, print what the run will cost, and stop."""
     print_config: bool = False
     """Print the complete configuration as YAML and stop."""
 
@@ -60,6 +62,13 @@ def train(arguments: Sequence[str]) -> int:
     if options.print_config:
         print(dump_config(config), end="")
         return 0
+    if options.estimate:
+        from semidg.experiment.estimate import estimate, estimate_text
+
+        with Bars() as bars:
+            found = estimate(config, bars.report)
+        print(estimate_text(config, found))
+        return 0
     if options.out is None:
         raise ConfigError("--out is not set; say where the run folder goes: --out runs/NAME")
     from semidg.experiment.run import Stopped
@@ -79,6 +88,8 @@ def train(arguments: Sequence[str]) -> int:
     except Stopped as stop:
         print(f"semidg: {stop}", file=sys.stderr)
         return 128 + stop.signal
+    if not summary:  # not rank 0 of several processes
+        return 0
     print(summary_text(summary))
     print(f"run folder: {options.out}")
     print(f"next: semidg report {options.out}   or: semidg predict {options.out} IMAGES --out predictions")

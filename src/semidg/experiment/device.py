@@ -27,9 +27,10 @@ def usable_cores() -> int:
 
 
 def set_threads(config: TrainerConfig) -> None:
-    """Threads of PyTorch on the CPU: those configured, OMP_NUM_THREADS, or the usable cores, less the loaders."""
+    """Threads of PyTorch on the CPU: those configured, OMP_NUM_THREADS, or of the usable cores the share of a device,
+    less the loaders."""
     count = config.threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-    torch.set_num_threads(count or max(1, usable_cores() - config.workers))
+    torch.set_num_threads(count or max(1, usable_cores() // config.devices - config.workers))
 
 
 def keep_freed_memory() -> None:
@@ -42,13 +43,16 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def choose_device(accelerator: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; raises ConfigError for one that is not there."""
+def choose_device(accelerator: str, count: int = 1) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; raises ConfigError for one that is not there ``count`` times."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
+        accelerator = next(name for name, there in available.items() if there)
     if not available[accelerator]:
         raise ConfigError(f"trainer.accelerator {accelerator!r} is not available here; use auto or cpu")
+    here = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, count)  # on the CPU a device is a process
+    if here < count:
+        raise ConfigError(f"trainer.devices {count}: only {here} of {accelerator} here; lower it, or use cpu")
     return torch.device(accelerator)
 
 

@@ -13,9 +13,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from semidg import ranks
 from semidg.errors import NonFiniteLossError
 from semidg.experiment.bundle import Bundle, save_bundle
 from semidg.experiment.checkpoint import State, save_state
+from semidg.experiment.distributed import Place, largest, of_all
 from semidg.experiment.loggers import Trackers
 from semidg.experiment.metrics_file import MetricsFile
 from semidg.experiment.module import MethodModule
@@ -41,18 +43,22 @@ class Keeper(L.Callback):
     def __init__(
         self,
         run: Path,
-        validation: Validation,
+        place: Place,
+        validation: Validation | None,
         state: State | None,
         about: dict[str, Any],
         trackers: Trackers,
         listener: Listener | None = None,
     ) -> None:
-        self.run, self.validation, self.about, self.listener = run, validation, about, listener
+        """validation: None where there is nothing to validate on, and on every rank but 0, which alone writes."""
+        self.run, self.place, self.validation, self.about = run, place, validation, about
+        self.listener = listener if place.first else None
         self.trackers = trackers
         self.best = state.best if state else None
         self.precision = state.precision if state else {}
         self.before = state.seconds if state else 0.0
-        self.metrics = MetricsFile(run / "metrics.csv", keep_to=state.step if state else 0)
+        self.metrics = MetricsFile(run / "metrics.csv", keep_to=state.step if state else 0) if place.first else None
+        self.validates = bool(largest(int(validation is not None))) if place.world > 1 else validation is not None
         self.window: list[tuple[dict[str, Tensor], tuple[str, ...]]] = []
         self.stop_signal: int | None = None
         self.latest: float | None = None
@@ -66,7 +72,7 @@ class Keeper(L.Callback):
         assert isinstance(pl_module, MethodModule)
         if self.precision:
             trainer.precision_plugin.load_state_dict(self.precision)
-        if self.listener and trainer.is_global_zero:
+        if self.listener:
             self.listener.begin(pl_module.step, pl_module.config.trainer.max_steps)
 
     def on_train_batch_end(
@@ -79,15 +85,14 @@ class Keeper(L.Callback):
         terms, last = module.last
         self.window.append((terms, (*last.labelled_ids, *last.unlabelled_ids)))
         step, final = module.step, module.step >= c.max_steps
-        stop = self._should_stop(trainer)
-        if self.listener and trainer.is_global_zero:
+        stop = self._should_stop()
+        if self.listener:
             self.listener.step(step)
-        row: dict[str, float] = {}
-        if step % c.eval_every == 0 or final:
-            row |= self._validate(trainer, module)
-        if row or step % c.log_every == 0 or stop:
-            row = self._row(trainer, module) | row
-            if trainer.is_global_zero:
+        validated = self.validates and (step % c.eval_every == 0 or final)
+        scores = self._validate(module) if validated else {}
+        if validated or step % c.log_every == 0 or stop:
+            row = self._row(trainer, module) | scores
+            if self.metrics is not None:
                 self.metrics.append(row)
                 self.trackers.row(row)
                 if self.listener:
@@ -100,34 +105,40 @@ class Keeper(L.Callback):
     def handle_signals(self) -> None:
         """SIGTERM and Ctrl-C ask for a stop after the step that runs; a second one stops at once."""
 
+        # Ctrl-C in a terminal reaches every process; those that ``launch`` has started leave it to the one that did
+        ours = self.place.world > 1 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
         def ask(number: int, frame: Any) -> None:
             if self.stop_signal is not None:
                 raise KeyboardInterrupt
             self.stop_signal = number
 
         with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM,) if ours else (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, ask)
 
-    def _should_stop(self, trainer: L.Trainer) -> bool:
+    def _should_stop(self) -> bool:
         """Whether any rank got a signal."""
-        if trainer.world_size == 1:
-            return self.stop_signal is not None
-        return bool(trainer.strategy.reduce_boolean_decision(self.stop_signal is not None, all=False))
+        if self.place.world > 1:
+            self.stop_signal = largest(self.stop_signal or 0) or None
+        return self.stop_signal is not None
 
     def _terms(self, module: MethodModule) -> list[list[float]]:
-        """The terms of each step since the last row; raises NonFiniteLossError if one is not finite."""
+        """The terms of each step since the last row, means over the ranks; raises NonFiniteLossError if one is not
+        finite."""
         names = module.method.terms
         table = torch.stack([torch.stack([t.get(n, t["supervised"] * 0) for n in names]) for t, _ in self.window])
-        values: list[list[float]] = table.cpu().tolist()
+        with ranks.together():
+            values: list[list[float]] = ranks.mean(table).cpu().tolist()
         first = module.step - len(self.window)
         for number, (row, (_, ids)) in enumerate(zip(values, self.window, strict=True), first + 1):
             bad = [name for name, value in zip(names, row, strict=True) if not math.isfinite(value)]
             if bad:
+                parts = of_all(ids) if self.place.world > 1 else [ids]
                 raise NonFiniteLossError(
                     f"{self.run}: the loss term{'s' * (len(bad) > 1)} {', '.join(bad)} became NaN or infinite in step "
-                    f"{number}, on the records {', '.join(ids)}; the last good checkpoint is of step "
-                    f"{max(0, self.saved_step)}: lower --optimiser.lr, or look at these images"
+                    f"{number}, on the records {', '.join(name for part in parts for name in part)}; the last good "
+                    f"checkpoint is of step {max(0, self.saved_step)}: lower --optimiser.lr, or look at these images"
                 )
         return values
 
@@ -144,9 +155,10 @@ class Keeper(L.Callback):
             **dict(zip(module.method.terms, means, strict=True)),
         }
 
-    def _validate(self, trainer: L.Trainer, module: MethodModule) -> dict[str, float]:
-        """Validation Dice of the averaged prediction and of each network; keeps the best networks."""
-        if not trainer.is_global_zero or not self.validation.records:
+    def _validate(self, module: MethodModule) -> dict[str, float]:
+        """Validation Dice of the averaged prediction and of each network; keeps the best networks. Nothing on ranks
+        other than 0, which wait for it in the next exchange."""
+        if self.validation is None:
             return {}
         ensemble = module.method.ensemble()
         dice = self.validation.dice(ensemble, module.config.trainer.eval_batch, module.device)
@@ -171,7 +183,7 @@ class Keeper(L.Callback):
         """checkpoints/last.pt, written only if every loss since the last row is finite."""
         if self.window:
             self._terms(module)
-        if trainer.is_global_zero:
+        if self.place.first:
             optimiser = trainer.optimizers[0].state_dict()
             precision = trainer.precision_plugin.state_dict()
             state = State(module.method.state_dict(), optimiser, module.step, self.best, self.seconds, precision)

@@ -58,7 +58,8 @@ def training_entries(records: Sequence[Record], split: Split, cache: ImageCache,
 
 class StepSampler(Sampler[Step]):
     """The steps ``start`` to ``total`` of a run. Each stream is shuffled anew every epoch and never padded: an epoch
-    ends inside a batch. A rank takes every ``world``-th image of the global batch."""
+    ends inside a batch. The batch of the configuration is that of all ranks; a rank takes every ``world``-th image of
+    it, so that an image belongs to one rank in an epoch."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class StepSampler(Sampler[Step]):
         if not entries:
             return ()
         draws = []
-        for position in range(step * size * self.world + self.rank, (step + 1) * size * self.world, self.world):
+        for position in range(step * size + self.rank, (step + 1) * size, self.world):
             epoch, place = divmod(position, len(entries))
             key = (stream, epoch)
             if key not in orders:

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from semidg import ranks
 from semidg.config import ExperimentConfig
 from semidg.methods.base import Method, strong_labelled
 from semidg.objectives.schedule import learning_rate_factor
@@ -60,10 +61,11 @@ class MethodModule(L.LightningModule):
             factor = learning_rate_factor(self.step, self.config.trainer.max_steps, self.config.optimiser)
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4096 + self.global_rank)
-        if self.config.labelled_view.probability > 0:
-            progress = replace(self.progress_now, stream=1)
-            batch = strong_labelled(batch, self.config.labelled_view, progress.generator())
-        terms = self.method(batch, self.progress_now)
+        with ranks.together():
+            if self.config.labelled_view.probability > 0:
+                progress = replace(self.progress_now, stream=1)
+                batch = strong_labelled(batch, self.config.labelled_view, progress.generator())
+            terms = self.method(batch, self.progress_now)
         self.last = ({name: term.detach() for name, term in terms.items()}, batch)
         return torch.stack(list(terms.values())).sum()
 
@@ -79,7 +81,10 @@ class MethodModule(L.LightningModule):
                 nn.utils.clip_grad_norm_(network.parameters(), self.config.optimiser.clip)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """The optimiser steps, teachers move, and the step is done."""
+        """The optimiser steps, teachers move, and the step is done. The running statistics of BatchNorm are those of
+        all ranks: the mean of theirs."""
         super().optimizer_step(*args, **kwargs)
+        with ranks.together():
+            ranks.average_(self.method.networks.buffers())
         self.method.after_step(self.progress_now)
         self.step += 1

@@ -19,6 +19,37 @@ _GRACE = 60.0  # seconds for a run to write its checkpoint
 _PASSED = ("PYTHONPATH", "SEMIDG_CACHE")  # of the driver's environment; the rest is that of the machine of the run
 
 
+def connect(cpus: int, gpus: float, address: str | None) -> tuple[Any, bool, int]:
+    """The module ray, connected; whether this call has connected it; how many tasks of this size fit its machines.
+
+    address: None is RAY_ADDRESS, or else this machine alone. Raises ConfigError where ray is not installed or cannot be
+    reached, or no task fits.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--executor ray needs the extra cluster: pip install 'semidg[cluster]'") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    owns = not ray.is_initialized()
+    if owns:
+        try:
+            ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+        except ConnectionError as error:
+            raise ConfigError(f"no Ray cluster answers at {address or 'RAY_ADDRESS'}: {error}") from error
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fit = sum(
+        int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else float("inf"))) for node in nodes
+    )
+    if fit < 1:
+        if owns:
+            ray.shutdown()
+        raise ConfigError(
+            f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a run; lower --cpus-per-run or "
+            "--gpus-per-run"
+        )
+    return ray, owns, fit
+
+
 class RayExecutor:
     """Each run is a child process of a task that asks for ``cpus`` and ``gpus``."""
 
@@ -29,28 +60,8 @@ class RayExecutor:
 
         Raises ConfigError where ray is not installed or cannot be reached, or no run fits its machines.
         """
-        try:
-            import ray
-        except ImportError as error:
-            raise ConfigError("--executor ray needs the extra cluster: pip install 'semidg[cluster]'") from error
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-        self.ray: Any = ray
-        self.owns = not ray.is_initialized()
-        if self.owns:
-            try:
-                ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
-            except ConnectionError as error:
-                raise ConfigError(f"no Ray cluster answers at {address or 'RAY_ADDRESS'}: {error}") from error
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        fit = sum(
-            int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else float("inf"))) for node in nodes
-        )
-        if fit < 1:
-            self._leave()
-            raise ConfigError(
-                f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a run; lower --cpus-per-run or "
-                "--gpus-per-run"
-            )
+        self.ray, self.owns, fit = connect(cpus, gpus, address)
+        ray = self.ray
         self.slots = min(slots or fit, fit)
         self.environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
         self.environment["OMP_NUM_THREADS"] = str(cpus)

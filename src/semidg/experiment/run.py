@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import logging
-import os
-import platform
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import warnings
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 
 import semidg
 from semidg.config import ExperimentConfig, dump_config, load_config
-from semidg.errors import ConfigError, RunError, SplitError
+from semidg.errors import NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint
 from semidg.experiment.calibrate import write_model
 from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
+from semidg.experiment.distributed import Place, find_place, first_then_others, join, leave
+from semidg.experiment.engine import make_trainer, quiet, signals_restored
+from semidg.experiment.environment import environment
 from semidg.experiment.evaluate import evaluate_part, evaluate_run
 from semidg.experiment.keeper import Keeper, Listener
 from semidg.experiment.loaders import training_loader
@@ -37,6 +31,8 @@ from semidg.experiment.prepare import Prepared, Report, prepare
 from semidg.experiment.scoring import Validation
 from semidg.files import write_text
 from semidg.methods import make_method
+from semidg.methods.base import Method
+from semidg.networks.norm import synchronise
 
 #: Version of the run folder; a folder of another one is refused.
 RUN_FORMAT = 1
@@ -47,7 +43,7 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
     def __init__(self, run: Path, step: int, signal_number: int) -> None:
         super().__init__(f"stopped after step {step}; continue with: semidg train --resume --out {run}")
-        self.signal = signal_number
+        self.step, self.signal = step, signal_number
 
 
 def train(
@@ -62,33 +58,43 @@ def train(
     """Train a configuration into a run folder, score it, and return the summary.
 
     resume: continue from checkpoints/last.pt (from the start if there is none yet); a finished run is only evaluated
-    again. score: the part to score at the end, None for neither; ``validation`` goes to RUN/parts/validation and leaves
-    the test part unseen. report: progress of slow preparations. listener: told of every step.
+    again; the number of devices may be another one than before. score: the part to score at the end, None for neither;
+    ``validation`` goes to RUN/parts/validation and leaves the test part unseen. report: progress of slow preparations.
+    listener: told of every step. With several devices this process starts one for each (``experiment.launch``), unless
+    torchrun or SLURM has; in that case rank 0 alone writes, and the others return an empty summary.
     Raises RunError, ConfigError, DataError, SplitError, NonFiniteLossError, and Stopped on SIGTERM or Ctrl-C.
     """
-    if config.trainer.devices * config.trainer.nodes > 1:
-        raise ConfigError("trainer.devices and trainer.nodes above 1 are not supported yet; set both to 1")
+    place = find_place(config.trainer)
     check_loggers(config.trainer.loggers)
+    device = choose_device(config.trainer.accelerator, config.trainer.devices)
+    if place is None:
+        from semidg.experiment.launch import launch
+
+        return launch(config, run, resume=resume, report=report, listener=listener, score=score)
     set_threads(config.trainer)
-    device = choose_device(config.trainer.accelerator)
     if device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(config.trainer.precision, device)
-    existed = run.is_dir()
-    state = _open_run(config, run, resume)
-    with _clean_on_failure(run, keep=existed):
-        # the networks first: a wrong encoder or missing weights should not cost an indexing of the data
-        method = make_method(config)
-        prepared = prepare(config, run, report)
-        if not any(record.labelled for record in prepared.split.test):
-            raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
-        if state is None:
+    report = report if place.first else None
+    existed = run.exists()
+    join(place, device)
+    with _clean_on_failure(run, keep=existed or not place.first):
+        begin = functools.partial(_begin, config, run, resume, place, report)
+        method, prepared, state = first_then_others(place, begin)
+        if state is None and place.first:
             write_text(run / "environment.json", json.dumps(environment(config, device, precision), indent=2) + "\n")
     if state is not None:
         method.load_state_dict(state.method)
-    with _quiet(), open_trackers(config, run, state.step if state else 0, stops=(Stopped,)) as trackers:
-        if state is None or state.step < config.trainer.max_steps:
-            _fit(config, run, method, prepared, state, device, precision, trackers, listener)
+    with quiet(), open_trackers(config, run, state.step if state else 0, stops=(Stopped,)) as trackers:
+        try:
+            if state is None or state.step < config.trainer.max_steps:
+                _fit(config, run, place, method, prepared, state, device, precision, trackers, listener)
+        except (Stopped, NonFiniteLossError):  # on all ranks alike
+            leave(place)
+            raise
+        leave(place)
+        if not place.first:
+            return {}
         write_model(run, config, prepared, device, report)
         if score is None:
             return {}
@@ -114,30 +120,42 @@ def open_config(run: Path) -> ExperimentConfig:
     return load_config(run / "config.yaml")
 
 
-def environment(config: ExperimentConfig, device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions, seeds, device and commit: what a number depends on beyond the configuration."""
-    packages = ("torch", "torchvision", "lightning", "segmentation-models-pytorch", "timm", "monai", "numpy")
-    return {
-        "semidg": semidg.__version__,
-        "command": shlex.join(sys.argv),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "seed": config.seed,
-        "split_seed": config.data.split.seed,
-    }
+def _begin(
+    config: ExperimentConfig, run: Path, resume: bool, place: Place, report: Report | None
+) -> tuple[Method, Prepared, checkpoint.State | None]:
+    """What training starts from; rank 0 makes the run folder, the others read it."""
+    if place.first:
+        state = _open_run(config, run, resume)
+    elif not (run / "split").is_dir():
+        raise RunError(f"{run}: only rank 0 can see it; --out must be a folder that all machines share")
+    else:
+        state = _last_state(run) if resume else None
+    # the networks first: a wrong encoder or missing weights should not cost an indexing of the data
+    method = make_method(config)
+    if config.trainer.sync_batchnorm and place.world > 1:
+        synchronise(method)
+    prepared = prepare(config, run, report)
+    if not any(record.labelled for record in prepared.split.test):
+        raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
+    return method, prepared, state
+
+
+def _last_state(run: Path) -> checkpoint.State | None:
+    last = run / "checkpoints" / "last.pt"
+    return checkpoint.load_state(last) if last.is_file() else None
+
+
+def _anywhere(config: ExperimentConfig) -> ExperimentConfig:
+    """The configuration without the number of devices: batches are those of all of them together."""
+    trainer = config.trainer.model_copy(update={"devices": 1, "nodes": 1})
+    return config.model_copy(update={"trainer": trainer})
 
 
 def _open_run(config: ExperimentConfig, run: Path, resume: bool) -> checkpoint.State | None:
     if resume:
-        if open_config(run) != config:
+        if _anywhere(open_config(run)) != _anywhere(config):
             raise RunError(f"{run}: holds another configuration; choose another --out, or resume it without changes")
-        last = run / "checkpoints" / "last.pt"
-        return checkpoint.load_state(last) if last.is_file() else None
+        return _last_state(run)
     if (run / "run.json").is_file():
         raise RunError(f"{run}: already holds a run; continue it with --resume, or choose another --out")
     if run.is_dir() and any(run.iterdir()):
@@ -163,7 +181,8 @@ def _clean_on_failure(run: Path, keep: bool) -> Iterator[None]:
 def _fit(
     config: ExperimentConfig,
     run: Path,
-    method: Any,
+    place: Place,
+    method: Method,
     prepared: Prepared,
     state: checkpoint.State | None,
     device: torch.device,
@@ -179,69 +198,16 @@ def _fit(
     split, index = prepared.split, prepared.index
     protocol = protocol_of(config.data.split)
     chooses = split.parts()[protocol.selection]
-    validation = Validation(chooses, prepared.cache, index.root, config.network.classes, protocol)
+    validation = None
+    if place.first and any(record.labelled for record in chooses):
+        validation = Validation(chooses, prepared.cache, index.root, config.network.classes, protocol)
     about = {"method": config.method.name, "labelled": config.labelled, "seed": config.seed, "name": config.name}
-    keeper = Keeper(run, validation, state, about, trackers, listener)
-    with _signals_restored():
-        trainer = L.Trainer(
-            accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=c.devices,
-            num_nodes=c.nodes,
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=1,
-            max_steps=c.max_steps - module.step,
-            callbacks=[keeper],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=run,
-        )
-        loader = training_loader(prepared.cache, split, config, module.step, trainer.global_rank, trainer.world_size)
+    keeper = Keeper(run, place, validation, state, about, trackers, listener)
+    with signals_restored():
+        trainer = make_trainer(config, place, method, device, precision, keeper, c.max_steps - module.step)
+        loader = training_loader(prepared.cache, split, config, module.step, place.rank, place.world)
         trainer.fit(module, loader)
     if keeper.stop_signal is not None and module.step < c.max_steps:
         raise Stopped(run, module.step, keeper.stop_signal)
-    if trainer.is_global_zero:
+    if place.first:
         keeper.write_bundle(module, "last", keeper.latest)
-
-
-@contextlib.contextmanager
-def _signals_restored() -> Iterator[None]:
-    """The handlers of SIGTERM and Ctrl-C are afterwards what they were."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    old = [signal.getsignal(number) for number in numbers]
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            for number, handler in zip(numbers, old, strict=True):
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning without its banners; warnings of its own that do not concern a user of ours."""
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def _commit() -> str | None:
-    """Commit of the checkout this package runs from, with -dirty where it has changes; None outside one."""
-    here = Path(semidg.__file__).parent
-    command = ["git", "-C", os.fspath(here), "describe", "--always", "--dirty", "--exclude", "*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semidg import ranks
 from semidg.augmentation import fourier, strong
 from semidg.config import LabelledViewConfig
 from semidg.method_config import BoundaryConfig, FourierConfig, StrongConfig
@@ -142,33 +143,35 @@ def make_views(
 ) -> Views:
     """X and Z of the unlabelled images: Z is the Fourier view, photometrically changed; both are cut and mixed alike.
 
-    The amplitudes come from the whole batch, labelled images included.
+    The amplitudes come from the whole batch, labelled images included. ``cutmix`` is of the batch of all ranks.
     """
-    pool = torch.cat([batch.unlabelled, batch.labelled])
-    domains = torch.cat([batch.unlabelled_domains, batch.labelled_domains])
-    count = len(batch.unlabelled)
-    rows = torch.arange(count)
-    drawn = fourier.sample_parameters(domains, rows, fourier_config, generator)
-    z = fourier.fourier_view(pool, rows, drawn, fourier_config)
+    z = _fourier(batch, ("unlabelled", "labelled"), fourier_config, generator)
     if strong_config.photometric > 0:
         z = strong.apply_photometric(z, strong.sample_photometric(z, strong_config, generator))
+    count = len(z) * ranks.world()
     boxes = strong.sample_cutmix(count, z.shape[-2], z.shape[-1], strong_config.cutmix, generator)
     return Views(strong.apply_cutmix(batch.unlabelled, boxes), strong.apply_cutmix(z, boxes), boxes)
 
 
 def strong_labelled(batch: Batch, config: LabelledViewConfig, generator: torch.Generator) -> Batch:
     """The batch with some labelled images, drawn one by one, in their strong view; masks stay as they are."""
-    count = len(batch.labelled)
-    chosen = torch.rand(count, generator=generator) < config.probability
-    pool = torch.cat([batch.labelled, batch.unlabelled])
-    domains = torch.cat([batch.labelled_domains, batch.unlabelled_domains])
-    rows = torch.arange(count)
-    drawn = fourier.sample_parameters(domains, rows, config.fourier, generator)
-    view = fourier.fourier_view(pool, rows, drawn, config.fourier)
+    count = len(batch.labelled) * ranks.world()
+    chosen = ranks.own(torch.rand(count, generator=generator) < config.probability)
+    view = _fourier(batch, ("labelled", "unlabelled"), config.fourier, generator)
     strength = StrongConfig(photometric=config.photometric, cutmix=0)
     view = strong.apply_photometric(view, strong.sample_photometric(view, strength, generator))
     mixed = torch.where(chosen.to(view.device)[:, None, None, None], view, batch.labelled)
     return replace(batch, labelled=mixed.contiguous(memory_format=torch.channels_last))
+
+
+def _fourier(batch: Batch, kinds: tuple[str, str], config: FourierConfig, generator: torch.Generator) -> Tensor:
+    """Fourier view of the images of the first kind, (B, C, H, W); partners are images of both, of all ranks."""
+    pool = torch.cat([ranks.gather(getattr(batch, kind)) for kind in kinds])
+    domains = torch.cat([ranks.gather(getattr(batch, f"{kind}_domains")) for kind in kinds])
+    rows = torch.arange(len(getattr(batch, kinds[0])) * ranks.world())
+    drawn = fourier.sample_parameters(domains, rows, config, generator)
+    drawn = fourier.FourierParameters(*(ranks.own(values) for values in drawn))
+    return fourier.fourier_view(pool, ranks.own(rows), drawn, config)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

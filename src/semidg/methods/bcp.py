@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from semidg import ranks
 from semidg.method_config import BCPMethod, StrongConfig
 from semidg.methods.base import make_views
 from semidg.methods.recipe import RecipeMethod
@@ -46,15 +47,17 @@ class BCP(RecipeMethod):
         if c.largest_component:
             label = largest_components(label, log_q.shape[1])
         generator = replace(progress, stream=2).generator()
-        inside = sample_rectangles(len(view), view.shape[-2], view.shape[-1], c.beta, generator).to(view.device)
-        j = torch.arange(len(view), device=view.device) % len(batch.labelled)
-        i = (j + 1) % len(batch.labelled)
-        inward = paste(inside, view, batch.labelled[j])
-        outward = paste(inside, batch.labelled[i], view)
+        count, labelled, masks = len(view) * ranks.world(), ranks.gather(batch.labelled), ranks.gather(batch.masks)
+        drawn = sample_rectangles(count, view.shape[-2], view.shape[-1], c.beta, generator)
+        inside = ranks.own(drawn).to(view.device)
+        j = ranks.own(torch.arange(count, device=view.device)) % len(labelled)
+        i = (j + 1) % len(labelled)
+        inward = paste(inside, view, labelled[j])
+        outward = paste(inside, labelled[i], view)
         output, log_p = self.learn(batch, inward, outward)
         p_in, p_out = log_p.chunk(2)
-        l_in = region_loss(p_in, paste(inside, label, batch.masks[j]), ~inside, c.alpha)
-        l_out = region_loss(p_out, paste(inside, batch.masks[i], label), inside, c.alpha)
+        l_in = region_loss(p_in, paste(inside, label, masks[j]), ~inside, c.alpha)
+        l_out = region_loss(p_out, paste(inside, masks[i], label), inside, c.alpha)
         return [output], {"copy_paste": (l_in + l_out) / 2}
 
 

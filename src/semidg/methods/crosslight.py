@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semidg import ranks
 from semidg.augmentation.strong import apply_cutmix, sample_cutmix
 from semidg.config import LabelledViewConfig
 from semidg.method_config import CrossLightMethod
@@ -76,12 +77,14 @@ class CrossLight(RecipeMethod):
 
     def paste(self, batch: Batch, z: Tensor, q: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Z and Q with a rectangle of a labelled image, and with its label as one-hot Q (0 where it is ignored)."""
-        inside = sample_cutmix(len(z), z.shape[-2], z.shape[-1], self.config.paste, generator).inside.to(z.device)
-        rows = torch.randint(len(batch.labelled), (len(z),), generator=generator).to(z.device)
-        label = batch.masks[rows]
+        count, labelled, masks = len(z) * ranks.world(), ranks.gather(batch.labelled), ranks.gather(batch.masks)
+        drawn = sample_cutmix(count, z.shape[-2], z.shape[-1], self.config.paste, generator).inside
+        inside = ranks.own(drawn).to(z.device)
+        rows = ranks.own(torch.randint(len(labelled), (count,), generator=generator)).to(z.device)
+        label = masks[rows]
         known = label != IGNORE_INDEX
         true = F.one_hot(label * known, q.shape[1]).movedim(-1, 1) * known.unsqueeze(1)
-        return paste(inside, batch.labelled[rows], z), paste(inside, true.to(q.dtype), q)
+        return paste(inside, labelled[rows], z), paste(inside, true.to(q.dtype), q)
 
     def distance(self, log_p: Tensor, q: Tensor) -> Tensor:
         """The loss of one network: log P and Q, both (B, K, H, W), to a scalar."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from semidg import ranks
 from semidg.augmentation.strong import apply_cutmix
 from semidg.method_config import UAMTMethod
 from semidg.methods.base import log_probabilities, make_views
@@ -52,7 +53,9 @@ class UAMT(RecipeMethod):
         """u, (B, H, W) in [0, log K]: all T passes in one forward of the teacher. images: (B, C, H, W)."""
         assert self.teachers is not None
         passes, noise = self.config.passes, self.config.noise
-        drawn = torch.randn(passes * len(images), *images.shape[1:], generator=generator).clamp_(-2, 2) * noise
+        count = len(images) * ranks.world()
+        drawn = torch.randn(passes, count, *images.shape[1:], generator=generator).clamp_(-2, 2) * noise
+        drawn = ranks.own(drawn, 1).flatten(0, 1)
         noisy = images.repeat(passes, 1, 1, 1) + drawn.to(images.device)
         with dropout_on(self.teachers[0]):
             q = log_probabilities(self.teachers[0](noisy).logits).exp()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from semidg import ranks
 from semidg.augmentation.strong import apply_cutmix
 from semidg.method_config import UniMatchMethod
 from semidg.methods.base import make_views
@@ -71,6 +72,7 @@ class ChannelDropout:
 
     def _factor(self, m: Tensor) -> Tensor:
         factor = torch.ones(m.shape[0], m.shape[1], 1, 1)
-        drawn = torch.rand(factor[self.rows].shape, generator=self.generator)
+        count = len(factor[self.rows]) * ranks.world()
+        drawn = ranks.own(torch.rand(count, *factor.shape[1:], generator=self.generator))
         factor[self.rows] = (drawn >= self.probability) / (1 - self.probability)
         return factor.to(m)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from semidg import ranks
 from semidg.objectives.supervised import soft_dice_loss
 from semidg.types import IGNORE_INDEX
 
@@ -74,7 +75,7 @@ def boundary_loss(logits: Tensor, labels: Tensor, distance: Tensor) -> Tensor:
     Ours: phi in diagonals and never 0; the published code has pixels, and phi = -(d - 1), so 0 on the inner rim.
     """
     p = torch.softmax(logits.float(), 1)[:, 1:]
-    known = (labels != IGNORE_INDEX).sum().clamp_min(1)
+    known = ranks.share((labels != IGNORE_INDEX).sum())
     return (p * distance).sum() / (known * distance.shape[1])
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from semidg import ranks
+
 #: Probabilities below this are raised to it wherever a logarithm is taken.
 FLOOR = 1e-7
 
@@ -58,5 +60,5 @@ def confidence_aware_loss(
         return entropy.mean()
     v = variance_teaching.detach() if detach else variance_teaching
     if confidence == "scalar":
-        return torch.exp(-v).mean() * entropy.mean() + v.mean()
+        return ranks.mean(torch.exp(-v).mean()) * ranks.mean(entropy.mean()) + v.mean()
     return (torch.exp(-v) * entropy + v).mean()

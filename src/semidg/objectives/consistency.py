@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from semidg import ranks
 from semidg.objectives.confidence import FLOOR, cross_entropy
 from semidg.objectives.supervised import supervised_loss
 from semidg.types import IGNORE_INDEX
@@ -49,7 +50,7 @@ def entropy_limit(fraction: float, classes: int, start: float = 0.75) -> float:
 
 def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
     """sum(keep * values) / sum(keep), a scalar; 0 with a graph where nothing is kept. Both (B, H, W), keep bool."""
-    return (values * keep).sum() / keep.sum().clamp_min(1)
+    return (values * keep).sum() / ranks.share(keep.sum())
 
 
 def pseudo_label(log_q: Tensor, threshold: float = 0.0) -> PseudoLabel:

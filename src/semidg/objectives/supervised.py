@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semidg import ranks
 from semidg.types import IGNORE_INDEX
 
 
@@ -27,6 +28,6 @@ def soft_dice_loss(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -
 def supervised_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy (mean over labelled pixels) + soft Dice loss. logits: (B, K, H, W); target: (B, H, W) int64."""
     logits = logits.float()
-    count = (target != IGNORE_INDEX).sum().clamp_min(1)
+    count = ranks.share((target != IGNORE_INDEX).sum())
     entropy = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="sum") / count
     return entropy + soft_dice_loss(torch.softmax(logits, 1), target)

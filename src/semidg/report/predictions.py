@@ -64,6 +64,7 @@ def predict_files(
     confidence: Literal["probability", "variance"] = "probability",
     refer_below: float = 0.0,
     slice_axis: Axis = "auto",
+    table: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Write NAME_mask.png (0 / 255, or class numbers with a palette), NAME_confidence.png and NAME_overlay.png for each
@@ -74,7 +75,8 @@ def predict_files(
     predicted and written in batches, volumes one after the other, so memory does not grow with their number. A file
     that cannot be read is passed over. confidence: what the map shows, the calibrated probability or exp(-V) of the
     method's variance. refer_below: images of a lower expected Dice are marked for review. slice_axis: see
-    ``data.frames.planes``. Rows of images that are not among the jobs, of an earlier call, stay in the table.
+    ``data.frames.planes``. Rows of images that are not among the jobs, of an earlier call, stay in the table. table:
+    False leaves it to the caller.
     """
     ensemble = to_inference(bundle.ensemble, device)
     networks = partial(_predict, bundle, ensemble, device, confidence)
@@ -106,10 +108,10 @@ def predict_files(
                         add(job, "png", bundle.calibration.expected_dice(p), share)
             if progress:
                 progress(done, len(jobs))
-    if rows:
-        _write_table(rows, out / "predictions.csv")
-        if bundle.network.classes > 2:
-            write_bytes(out / "legend.png", legend_png(bundle.network.names))
+    if rows and table:
+        write_table(rows, out / "predictions.csv")
+    if rows and bundle.network.classes > 2:
+        write_bytes(out / "legend.png", legend_png(bundle.network.names))
     return Predicted(rows, list(dict.fromkeys(problems)), len(files))  # of a film the same for each frame
 
 
@@ -144,7 +146,7 @@ def _maps(bundle: Bundle, ensemble: Ensemble, x: Tensor, each: Tensor, confidenc
     )
 
 
-def _write_table(rows: Sequence[Prediction], path: Path) -> None:
+def write_table(rows: Sequence[Prediction], path: Path) -> None:
     """predictions.csv, sorted by expected Dice, least certain first; rows of other masks in it are kept."""
     table = pd.DataFrame(rows, columns=list(Prediction._fields))
     try:

@@ -1,0 +1,74 @@
+"""Lightning as we use it: one epoch of so many steps, no files of its own, and quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+
+import lightning as L
+import torch
+
+from semidg.config import ExperimentConfig
+from semidg.experiment.distributed import Place, strategy
+from semidg.methods.base import Method
+
+
+def make_trainer(
+    config: ExperimentConfig,
+    place: Place,
+    method: Method,
+    device: torch.device,
+    precision: str,
+    callback: L.Callback,
+    steps: int,
+) -> L.Trainer:
+    """The trainer of the next ``steps`` steps; ``precision`` is Lightning's name of it."""
+    return L.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.nodes,
+        strategy=strategy(place, find_unused=len(method.heads) > 0),  # in the warm-up a head may be idle
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        max_steps=steps,
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+@contextlib.contextmanager
+def signals_restored() -> Iterator[None]:
+    """The handlers of SIGTERM and Ctrl-C are afterwards what they were."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    old = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            for number, handler in zip(numbers, old, strict=True):
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning without its banners; warnings of its own that do not concern a user of ours."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # of 1 x 1 kernels
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,55 @@
+"""What a run will cost, measured without leaving a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from semidg.cli import main
+from semidg.config import dump_config
+from semidg.errors import ConfigError
+from semidg.experiment.estimate import Estimate, estimate
+from semidg.experiment.run import train
+from tests_support import tiny_config
+
+
+def test_sizes_are_those_of_the_run_and_all_times_are_counted(phantom: Path, tmp_path: Path) -> None:
+    config = tiny_config(phantom)
+    found = estimate(config)
+    values = dataclasses.asdict(found)
+    assert all(v > 0 for k, v in values.items() if isinstance(v, int | float) and k != "gpu")
+    assert found.step[1] <= found.step[0] <= found.step[2]
+    parts = (found.training, found.validation, found.scoring, found.checkpoints)
+    assert math.isclose(found.total, sum(parts))
+    assert found.steps == 6
+    run = tmp_path / "run"
+    train(config, run)
+    files = [*(run / "checkpoints").iterdir(), *(run / "model").iterdir()]
+    assert found.run == pytest.approx(sum(path.stat().st_size for path in files), rel=0.05)
+
+
+def test_the_command_prints_it_and_leaves_nothing(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(dump_config(tiny_config(phantom, method={"name": "supervised", "networks": 1})))
+    assert main(["train", "--config", str(file), "--estimate", "--out", "run"]) == 0
+    text = capsys.readouterr().out
+    for word in ("supervised, 6 steps on cpu", "training", "s a step", "in all", "peak memory", "image cache", "MiB"):
+        assert word in text
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_several_devices_are_refused(phantom: Path) -> None:
+    with pytest.raises(ConfigError, match="one device"):
+        estimate(tiny_config(phantom, trainer={"devices": 2}))
+
+
+def test_the_total_counts_every_step() -> None:
+    found = Estimate(100, (0.5, 0.4, 0.9), 3.0, 2.0, 1.0, 1, None, 1, 1, "cpu", 1, "32-true")
+    assert found.training == 50
+    assert found.total == 56
