@@ -61,7 +61,7 @@ def test_a_volume_gives_a_mask_and_a_confidence_with_its_geometry(
     out = tmp_path / "out"
     assert main(["predict", str(run), str(tmp_path / "case 1.nii.gz"), "--out", str(out), "--batch", "3"]) == 0
     names = {"case 1_mask.nii.gz", "case 1_confidence.nii.gz", "case 1_overlay.png", "predictions.csv"}
-    assert {path.name for path in out.iterdir()} == names
+    assert {path.name for path in out.glob("[!.]*")} == names
     mask, confidence = (nib.load(out / f"case 1_{kind}.nii.gz") for kind in ("mask", "confidence"))
     for image in (mask, confidence):
         assert image.shape == shape
@@ -113,7 +113,7 @@ def test_a_dicom_gives_pictures_and_a_film_those_of_each_frame(
     assert "empty.dcm" in text.err
     names = {f"film_f{n:02}" for n in range(11)} | {"single"}
     wanted = {f"{name}_{kind}.png" for name in names for kind in ("mask", "confidence", "overlay")}
-    assert {path.name for path in out.iterdir()} == wanted | {"predictions.csv"}
+    assert {path.name for path in out.glob("[!.]*")} == wanted | {"predictions.csv"}
     rows = pd.read_csv(out / "predictions.csv")
     assert set(rows["image"]) == {str(folder / "single.dcm")} | {f"{folder / 'film.dcm'}:f{n}" for n in range(11)}
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,8 +19,8 @@ from semidg.experiment.ray_tasks import RayTasks
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_pair
 from semidg.report import prediction_shards
-from semidg.report.prediction_shards import Settings, predict_shards
 from semidg.report.prediction_jobs import find_jobs
+from semidg.report.prediction_shards import Settings, predict_shards
 from tests_support import tiny_config
 
 
@@ -89,6 +90,29 @@ def test_only_what_is_missing_or_changed_is_computed_again(
     assert predict(settings=Settings(model, refer_below=0.5)) == every
     assert predict() == every  # the results of other options lie there now
     assert predict(resume=False) == every
+
+
+def test_volumes_are_resumed_with_all_their_files(model: Path, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.int16)
+    for name in ("a", "b"):
+        nibabel.Nifti1Image(voxels, np.eye(4)).to_filename(tmp_path / f"{name}.nii.gz")
+    out = tmp_path / "out"
+
+    def written(settings: Settings) -> dict[str, int]:
+        jobs = find_jobs([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"], out)
+        found = predict_shards(settings, jobs, out, resume=True, size=1)
+        assert (len(found.rows), found.files, found.problems) == (2, 2, [])
+        return {path.name: path.stat().st_mtime_ns for path in out.glob("[ab]_*")}
+
+    first = written(Settings(model))
+    kinds = ("mask.nii.gz", "confidence.nii.gz", "overlay.png")
+    assert set(first) == {f"{name}_{kind}" for name in "ab" for kind in kinds}
+    assert written(Settings(model)) == first
+    (out / "b_overlay.png").unlink()
+    again = written(Settings(model))
+    assert {name for name in again if again[name] != first[name]} == {f"b_{kind}" for kind in kinds}
+    other = written(Settings(model, slice_axis="x"))
+    assert all(other[name] != again[name] for name in again)
 
 
 def test_a_killed_prediction_goes_on_where_it_was(model: Path, images: Path, tmp_path: Path) -> None:
