@@ -15,7 +15,7 @@ from semidg.method_config import METHOD_CONFIGS
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 
-HEAD = """<!-- Made by docs/make_reference.py from src/semidg/config.py and method_config.py: edit there. -->
+HEAD = """<!-- Made by docs/make_reference.py from the models of src/semidg/*config.py: edit there. -->
 
 # Configuration
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from semidg.data_config import DataConfig
 from semidg.errors import ConfigError
 from semidg.method_config import (
     METHOD_CONFIGS,
@@ -22,82 +22,6 @@ from semidg.method_config import (
     Positive,
     PositiveInt,
 )
-
-LayoutName = Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"]
-
-
-class SplitConfig(Model):
-    """How the data set is divided; see docs/reference/splits.md."""
-
-    protocol: Literal["grouped", "random", "published"] = "grouped"
-    """grouped: near-duplicates stay on one side. random: image by image (leaks twins). published: random, without
-    a validation part: the best checkpoint is chosen on the test part, and masks are scored resized, as published."""
-    validation: Fraction = 0.1
-    """Part of the images of the source domains used to choose settings and checkpoints."""
-    test: Fraction = 0.2
-    """Part of the images of the source domains kept for the test; ignored where ``target`` is set."""
-    target: str | None = None
-    """A whole domain held out as test part: never seen in training, labelled or not."""
-    reserve: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the images of ``target`` that is not scored either, so that an oracle can be trained on it."""
-    oracle: bool = False
-    """True: train on the reserved images of ``target`` in place of the other domains, and score the rest of it: what
-    labels of the target itself would give. An upper bound to stand beside leave-one-domain-out, no method."""
-    seed: int = 0
-    """Seed of the division into training, validation and test part (not of the labelled draw)."""
-    similarity: Fraction = 0.95
-    """Normalised cross-correlation on 64 x 64 grey above which two images are near-duplicates."""
-    lists: Path | None = None
-    """A folder of split lists to use as they are (``semidg split`` writes one) in place of a new draw."""
-    exclude: Path | None = None
-    """A table of images to leave out: issues.csv of ``semidg audit`` with marks in its column ``exclude``."""
-
-
-class DataConfig(Model):
-    """Which data set, and how its images reach the networks."""
-
-    root: Path | None = None
-    """Root folder of the data set, or a table of its images, NAME.csv."""
-    more_roots: tuple[Path, ...] = ()
-    """Further data sets used together with ``root``; each of all these roots is a domain."""
-    layout: LayoutName = "auto"
-    """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks; csv: a table;
-    nnunet: imagesTr + labelsTr + dataset.json; scgm, mms: the challenges' folders as downloaded."""
-    groups: str | None = None
-    """Regular expression with one group, which finds the patient in the path of an image: images of one patient stay
-    on one side of a split, as near-duplicates do. A file groups.csv, or a column group of a table, says it too."""
-    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
-    """Axis of the stored voxels across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
-    all_times: bool = False
-    """M&Ms: also use the times without masks, as unlabelled images."""
-    size: PositiveInt = 128
-    """Side in pixels of the square the networks see; masks are scored at the original size."""
-    channels: Literal[1, 3] = 3
-    """Channels the images are read with: 1 (grey) or 3 (RGB)."""
-    domains: Annotated[str, Field(pattern=r"^(layout|styles:[2-9]|styles:[1-9]\d)$")] = "layout"
-    """layout: as the folders say. styles:K: K acquisition styles derived from the looks of the images, named style-1
-    (the largest) to style-K, for data that do not name scanners: a stated proxy, no scanner."""
-    include_normal: bool = False
-    """BUSI: also use the normal class (no lesion)."""
-    ignore_label: int | None = Field(default=None, ge=-32768, le=65535)
-    """Value in the mask files of pixels that are not known: they are in no loss and in no metric."""
-    balance: Literal["none", "flip"] = "none"
-    """flip: training images of every class but the largest (BUSI: malignant) are also used flipped left-right."""
-    cache: Path | None = None
-    """Folder of the decoded-image cache; default: semidg under the user's cache folder."""
-    split: SplitConfig = SplitConfig()
-
-    @field_validator("groups")
-    @classmethod
-    def _one_group(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                groups = re.compile(pattern).groups
-            except (re.error, RecursionError, OverflowError) as error:
-                raise ValueError(f"not a regular expression ({error})") from error
-            if groups != 1:
-                raise ValueError(f"needs exactly one group in parentheses, has {groups}; (?:...) is none")
-        return pattern
 
 
 class SpatialConfig(Model):

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import SplitConfig, parse_config
+from semidg.config import parse_config
 from semidg.data.groups import pattern_groups, unite
 from semidg.data.index import build_index
 from semidg.data.splits import make_split
+from semidg.data_config import SplitConfig
 from semidg.errors import ConfigError, DataError
 
 from .support import make_busi, make_folders, record, save, square, texture

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from semidg.config import SplitConfig
 from semidg.data.index import build_index, write_index
 from semidg.data.index_file import read_index
 from semidg.data.layouts import Choices
 from semidg.data.lists import read_split, write_split
 from semidg.data.roots import find
 from semidg.data.splits import make_split
+from semidg.data_config import SplitConfig
 from semidg.errors import SemidgError
 
 from .support import make_folders, save, square

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semidg.config import SplitConfig
 from semidg.data.index import build_index
 from semidg.data.reading import record_mask
 from semidg.data.splits import make_split
+from semidg.data_config import SplitConfig
 from semidg.errors import DataError
 from semidg.types import Frame
 

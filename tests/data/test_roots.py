@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from semidg.config import SplitConfig
 from semidg.data.index import Index, build_index, read_index, write_index
 from semidg.data.lists import read_split, write_split
 from semidg.data.splits import make_split
+from semidg.data_config import SplitConfig
 from semidg.errors import DataError
 
 from .support import make_busi, make_folders, save, square, texture

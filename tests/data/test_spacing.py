@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import SplitConfig
 from semidg.data.index import COLUMNS, SPACING_COLUMNS, Index, build_index, read_index, write_index
 from semidg.data.lists import read_split, write_split
 from semidg.data.phantom import SCANNERS, write_phantom
 from semidg.data.spacing import parse_spacing
 from semidg.data.splits import make_split
+from semidg.data_config import SplitConfig
 from semidg.errors import DataError
 
 from .support import make_busi, make_folders, record

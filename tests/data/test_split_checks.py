@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import SplitConfig
 from semidg.data.lists import read_split
 from semidg.data.split_checks import refuse_target
 from semidg.data.splits import make_split
+from semidg.data_config import SplitConfig
 from semidg.errors import SplitError
 from semidg.types import Record
 

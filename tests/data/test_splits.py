@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import SplitConfig, parse_config
+from semidg.config import parse_config
 from semidg.data.draw import nearest_sum
 from semidg.data.index import Index, build_index
 from semidg.data.splits import PARTS, Split, make_split, read_split, write_split
+from semidg.data_config import SplitConfig
 from semidg.errors import ConfigError, SplitError
 from semidg.evaluation.protocols import protocol_of
 from semidg.types import Record

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.config import DataConfig
 from semidg.data.duplicates import thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.frames import Axis
@@ -31,6 +30,7 @@ from semidg.data.paths import cpu_threads
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.roots import find
 from semidg.data.styles import file_means, find_styles, style_features
+from semidg.data_config import DataConfig
 from semidg.errors import ConfigError, DataError
 from semidg.types import Record
 

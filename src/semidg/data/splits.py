@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from semidg.config import SplitConfig
 from semidg.data.draw import Group, Stratum, draw_groups, make_groups, stratum_sizes
 from semidg.data.lists import PARTS, Split, count_parts, count_twins, read_split, write_split
 from semidg.data.split_checks import refuse_target
+from semidg.data_config import SplitConfig
 from semidg.errors import SplitError
 from semidg.types import Record
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from semidg.config import SplitConfig
+from semidg.data_config import SplitConfig
 
 #: A resized mask counts as foreground above this, in the published code.
 PUBLISHED_THRESHOLD = 0.1
