@@ -109,7 +109,7 @@ class Keeper(L.Callback):
         ours = self.place.world > 1 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
         def ask(number: int, frame: Any) -> None:
-            if self.stop_signal is not None:
+            if self.stop_signal is not None and not ours:
                 raise KeyboardInterrupt
             self.stop_signal = number
 

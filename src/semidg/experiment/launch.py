@@ -28,6 +28,7 @@ from semidg.experiment.prepare import Report
 #: What a rank is started as, with the folder of its order.
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "semidg.experiment.rank")
 
+_TWICE = 1.0  # seconds: timeout(1) and schedulers signal a process and its group, which is one wish
 _GRACE = 20.0  # seconds for the others to end when a rank has failed
 
 
@@ -139,11 +140,15 @@ class _Ranks:
     @contextlib.contextmanager
     def _passing_signals(self) -> Iterator[None]:
         """SIGTERM and Ctrl-C ask the ranks to stop in good order; a second one ends them at once."""
+        since = 0.0
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.signal is not None:
+            nonlocal since
+            if self.signal is not None and time.monotonic() - since > _TWICE:
                 raise KeyboardInterrupt
-            self.signal = number
+            if self.signal is not None:
+                return
+            self.signal, since = number, time.monotonic()
             for child in self.children:
                 child.terminate()
 
