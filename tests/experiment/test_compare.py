@@ -166,7 +166,11 @@ def test_scores_of_a_half_trained_run_do_not_make_it_done(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_lets_the_runs_end_in_good_order(tmp_path: Path, number: int) -> None:
+def test_a_signal_lets_the_runs_end_in_good_order(
+    tmp_path: Path, number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(number, signal.default_int_handler)  # under nohup it is ignored, and stays so
+    request.addfinalizer(lambda: signal.signal(number, before))
     out = tmp_path / "out"
     grid = cells(9, 0)
     waiting = run_folder(out, grid[0]) / "waiting"
