@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,31 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom") / "data"
     write_phantom(root, images_per_scanner=6, size=64, seed=3)
     return root
+
+
+@pytest.fixture(scope="session")
+def busi_root() -> Path:
+    """The folder of the real BUSI data; the test is skipped where SEMIDG_BUSI does not name it."""
+    root = os.environ.get("SEMIDG_BUSI")
+    if not root:
+        pytest.skip("set SEMIDG_BUSI to the folder of the real data")
+    return Path(root)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A Ray cluster of two machines, each with room for one task."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster.address
+        cluster.shutdown()
 
 
 @pytest.fixture

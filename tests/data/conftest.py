@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,6 @@ from semidg.data.index import Index, build_index
 
 
 @pytest.fixture(scope="session")
-def busi_index() -> Index:
-    """The index of the real BUSI data; the test is skipped where SEMIDG_BUSI does not name its folder."""
-    root = os.environ.get("SEMIDG_BUSI")
-    if not root:
-        pytest.skip("set SEMIDG_BUSI to the folder of the real data")
-    return build_index(Path(root))
+def busi_index(busi_root: Path) -> Index:
+    """The index of the real BUSI data."""
+    return build_index(busi_root)

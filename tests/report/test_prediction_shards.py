@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -131,22 +129,6 @@ def test_a_killed_prediction_goes_on_where_it_was(model: Path, images: Path, tmp
     predict_shards(Settings(model), jobs, out, resume=True, size=2)
     assert (out / "a_mask.png").stat().st_mtime_ns == before
     assert table(out) == ALL
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A cluster of two machines, each with room for one task."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        yield cluster.address
-        cluster.shutdown()
 
 
 class Dying:

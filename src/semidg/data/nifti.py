@@ -198,6 +198,7 @@ def _orientation(header: Any) -> str | None:
         return None
     try:
         codes = _axis_codes(header.get_best_affine())
-    except Exception:  # quaternions or an affine that mean no rotation: as good as none
+    except (ValueError, nib.spatialimages.HeaderDataError, np.linalg.LinAlgError):
+        # quaternions or an affine that mean no rotation: as good as none
         return None
     return None if None in codes else "".join(codes)
