@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from semidg.data_config import DataConfig
+from semidg.experiment.audit import Audit
+from semidg.experiment.audit import audit as look
+
 Grey = NDArray[np.uint8]
+
+
+def audit(root: Path, classes: int = 2, *, split: Path | None = None, similarity: float = 0.95, **keys: Any) -> Audit:
+    """The audit of a folder; keys: of ``data``."""
+    chosen = {"root": root, "include_normal": True, "split": {"similarity": similarity}, **keys}
+    return look(DataConfig.model_validate(chosen), classes, split=split)
 
 
 def texture(seed: int, width: int = 64, height: int = 48) -> Grey:

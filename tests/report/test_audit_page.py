@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audit_support import FAULTS, make_broken, save, square, texture
-from semidg.experiment.audit import KINDS, Audit, audit
+from audit_support import FAULTS, audit, make_broken, save, square, texture
+from semidg.experiment.audit import KINDS, Audit
 from semidg.experiment.audit.issues import COLUMNS, cells
 from semidg.experiment.audit.quality import with_quality
 from semidg.experiment.label_quality import Quality

@@ -64,19 +64,7 @@ def audit(arguments: Sequence[str]) -> int:
     set_threads(TrainerConfig())
     with Bars() as bars:
         found = look(
-            options.root,
-            options.layout,
-            include_normal=options.include_normal,
-            classes=options.classes,
-            similarity=options.similarity,
-            domains=data.domains,
-            more_roots=options.more_roots,
-            groups=data.groups,
-            slice_axis=options.slice_axis,
-            all_times=options.all_times,
-            ignore_label=options.ignore_label,
-            split=options.split,
-            progress=lambda d, t: bars.report("looking at files", d, t),
+            data, options.classes, split=options.split, progress=lambda d, t: bars.report("looking at files", d, t)
         )
         scores = _scores(options, found, bars)
     if scores:

@@ -121,8 +121,6 @@ def build_index(
     choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label)
     found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records
-    if ignore_label is not None:
-        records = [replace(record, ignore=ignore_label) for record in records]
     if exclude is not None and excluded - {record.id for record in records}:
         everything = find(Path(root), layout, choices._replace(include_normal=True, all_times=True), more_roots)
         refuse_unknown(excluded, (record.id for record in everything.records), exclude)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from semidg.data import busi, csv_layout, folders, mms, nnunet, scgm
 from semidg.data.frames import Axis, in_planes
 from semidg.data.paths import Problems
+from semidg.data_config import DataConfig
 from semidg.errors import DataError
 from semidg.types import Record
 
@@ -21,6 +23,11 @@ class Choices(NamedTuple):
     slice_axis: Axis = "auto"
     all_times: bool = False
     ignore_label: int | None = None
+
+    @classmethod
+    def of(cls, data: DataConfig, classes: int) -> Choices:
+        """Those of a configuration."""
+        return cls(data.include_normal, classes, data.slice_axis, data.all_times, data.ignore_label)
 
 
 class Layout(NamedTuple):
@@ -103,4 +110,7 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
         records = csv_layout.find_records(root, problems)
     else:
         records = LAYOUTS[name].find_records(located, problems, choices)
-    return located, name, in_planes(located, records, problems, choices.slice_axis), problems
+    found = in_planes(located, records, problems, choices.slice_axis)
+    if choices.ignore_label is not None:
+        found = [replace(record, ignore=choices.ignore_label) for record in found]
+    return located, name, found, problems

@@ -56,10 +56,7 @@ def domains_of(config: ExperimentConfig) -> Domains:
     if data.root is None:
         raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
     if data.domains == "layout":
-        choices = Choices(
-            data.include_normal, config.network.classes, data.slice_axis, data.all_times, data.ignore_label
-        )
-        found = find(data.root, data.layout, choices, data.more_roots)
+        found = find(data.root, data.layout, Choices.of(data, config.network.classes), data.more_roots)
         if found.problems:
             raise DataError(found.problems.text())
         records = tuple(found.records)

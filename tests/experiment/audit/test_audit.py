@@ -12,13 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit_support import FAULTS, make_broken, save, square, texture
+from audit_support import FAULTS, audit, make_broken, save, square, texture
 from semidg.data.index import build_index
 from semidg.data.paths import PROBLEMS
 from semidg.data.splits import make_split, write_split
 from semidg.data_config import SplitConfig
 from semidg.errors import DataError, SplitError
-from semidg.experiment.audit import KINDS, Audit, audit, write_issues
+from semidg.experiment.audit import KINDS, Audit, write_issues
 from semidg.experiment.audit.issues import COLUMNS, SEVERITIES, Issue, counts, ranked
 from semidg.experiment.audit.quality import HIGHEST_SCORE, WORST_PART, with_quality, worst, write_quality
 from semidg.experiment.label_quality import Quality

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audit_support import save, square, texture
+from audit_support import audit, save, square, texture
 from semidg.data.images import resize_image
-from semidg.experiment.audit import audit
 from semidg.experiment.audit.cases import SIDE
 
 

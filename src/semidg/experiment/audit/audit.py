@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from semidg.data.frames import Axis
 from semidg.data.groups import pattern_groups
 from semidg.data.index import Index, in_groups
 from semidg.data.layouts import Choices
@@ -20,7 +19,8 @@ from semidg.data.paths import Problems, cpu_threads
 from semidg.data.reading import by_file
 from semidg.data.roots import find
 from semidg.data.styles import file_means, find_styles
-from semidg.errors import SplitError
+from semidg.data_config import DataConfig
+from semidg.errors import ConfigError, SplitError
 from semidg.experiment.audit.cases import Case, Labels, look_at_file
 from semidg.experiment.audit.domains import Domains, describe_domains
 from semidg.experiment.audit.issues import Issue, ranked
@@ -46,32 +46,23 @@ class Audit:
 
 
 def audit(
-    root: Path,
-    layout: str = "auto",
-    *,
-    include_normal: bool = True,
+    data: DataConfig,
     classes: int = 2,
-    similarity: float = 0.95,
-    domains: str = "layout",
-    more_roots: Sequence[Path] = (),
-    groups: str | None = None,
-    slice_axis: Axis = "auto",
-    all_times: bool = False,
-    ignore_label: int | None = None,
+    *,
     split: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Look at every file of the data set at ``root`` and list all that is wrong with it.
+    """Look at every file of the data set that a configuration names and list all that is wrong with it.
 
-    Files that cannot be used are issues, not errors. split: a folder of split lists, for twins across its parts. The
-    other arguments are those of ``build_index``, which makes the same records and groups of what can be used. Raises
-    DataError if there is no data set at ``root``, SplitError if there are no lists.
+    Files that cannot be used are issues, not errors; of what can be used the records and groups are those of
+    ``index_data``. split: a folder of split lists, for twins across its parts. Raises ConfigError without a data set,
+    DataError if there is none at its root, SplitError if there are no lists.
     """
+    if data.root is None:
+        raise ConfigError("data.root is not set; say where the data set is")
     parts = {} if split is None else _read_parts(split)
-    choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label)
-    found = find(Path(root), layout, choices, more_roots)
-    if ignore_label is not None:
-        found = replace(found, records=[replace(record, ignore=ignore_label) for record in found.records])
+    found = find(data.root, data.layout, Choices.of(data, classes), data.more_roots)
+    groups, domains, similarity = data.groups, data.domains, data.split.similarity
     patients = pattern_groups(found.records, groups) if groups is not None else [None] * len(found.records)
     issues = list(_file_issues(found.problems))
     told: set[tuple[str, str, str]] = set()
