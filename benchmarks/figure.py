@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 
-class Figure(NamedTuple):
+@dataclass(frozen=True)
+class Figure:
     """A measured figure, mostly a ratio of two times taken in alternation in one process.
 
     name: of the figure, unique within its benchmark. median, q25, q75: over the rounds. unit: empty for a ratio.
@@ -23,7 +25,7 @@ class Figure(NamedTuple):
     unit: str = ""
     target: float | None = None
     at_most: bool = True
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reached(self) -> bool | None:
