@@ -79,17 +79,6 @@ class Record:
         return f"{self.image}:{self.frame.axis}" + ("" if self.frame.time is None else f"t{self.frame.time}")
 
 
-class Sample(NamedTuple):
-    """One image as the networks see it.
-
-    image: (C, H, W) float32 in [0, 1]. mask: (H, W) int64 class numbers, all ``IGNORE_INDEX`` if unlabelled.
-    """
-
-    image: Tensor
-    mask: Tensor
-    id: str
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What a training step gets, all tensors on one device.

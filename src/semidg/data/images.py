@@ -51,12 +51,6 @@ def stem(name: str) -> str:
     return name
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels from the header, without decoding; raises DataError that names the file."""
-    with opened(path) as image:
-        return image.size
-
-
 def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
     """One image of any mode as uint8 (H, W, channels), ``channels`` 1 (grey, ITU-R 601 luma) or 3 (RGB).
 
