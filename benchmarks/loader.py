@@ -41,7 +41,9 @@ class Turns:
 
 def measure(config: ExperimentConfig, rounds: int) -> tuple[list[float], float, float]:
     """Steps a second with the loader over those without, a value a round; seconds of a step with and without it."""
-    times = train(config, Turns(config, prepare(config), rounds + 1))[1:]  # what is left begins and ends with a loader's
+    times = train(config, Turns(config, prepare(config), rounds + 1))[
+        1:
+    ]  # what is left begins and ends with a loader's
     loader, memory = times[::2], times[1::2]
     ratios = [1 / r for r in over_neighbours(loader, memory)]
     return ratios, statistics.median(loader), statistics.median(memory)

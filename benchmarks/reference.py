@@ -29,11 +29,10 @@ from benchmarks.training import (
     train,
     write_data,
 )
-from semidg.augmentation.strong import apply_cutmix, sample_cutmix
+from semidg.augmentation.strong import sample_cutmix
 from semidg.config import ExperimentConfig
-from semidg.method_config import FourierConfig
+from semidg.method_config import FourierConfig, StrongConfig
 from semidg.methods.base import log_probabilities, make_views
-from semidg.method_config import StrongConfig
 from semidg.objectives.confidence import confidence_aware_loss, variance
 from semidg.objectives.supervised import supervised_loss
 from semidg.types import Batch, Progress
@@ -48,7 +47,9 @@ class Published:
         generator = Progress(0, 1).generator()
         plain = make_views(batch, FourierConfig(), StrongConfig(photometric=0, cutmix=0), generator)
         # two batches, each as X and Z; the second is the first in another order
-        self.views = [(v, v.roll(1, 0).contiguous(memory_format=torch.channels_last)) for v in (plain.weak, plain.strong)]
+        self.views = [
+            (v, v.roll(1, 0).contiguous(memory_format=torch.channels_last)) for v in (plain.weak, plain.strong)
+        ]
         self.boxes = sample_cutmix(len(plain.weak), *plain.weak.shape[-2:], 1.0, generator)
         self.optimisers = [torch.optim.AdamW(n.parameters(), lr=1e-4, fused=True) for n in networks]
 

@@ -55,7 +55,9 @@ def render(page: str, entries: Mapping[str, Entry]) -> str:
     """
     for name in entries:
         if f"<!-- {name} -->" not in page:
-            raise DataError(f"the page has no place for {name}; add the lines <!-- {name} --> and <!-- end of {name} -->")
+            raise DataError(
+                f"the page has no place for {name}; add the lines <!-- {name} --> and <!-- end of {name} -->"
+            )
 
     def filled(match: re.Match[str]) -> str:
         name = match[1]
