@@ -46,10 +46,11 @@ RESULTS, PAGE = ROOT / "docs" / "results" / "performance.json", ROOT / "docs" / 
 
 
 def measured(name: str, quick: bool) -> dict[str, Any]:
-    """The figures of a benchmark and the threads PyTorch had, as JSON; called in a process of its own."""
+    """The figures of a benchmark and the threads it had, as JSON; called in a process of its own."""
     figures: list[Figure] = importlib.import_module(f"benchmarks.{name}").figures(quick)
-    torch = sys.modules.get("torch")
-    return {"figures": to_json(figures), "threads": torch.get_num_threads() if torch else 1}
+    import torch  # now, not before: the processes that a benchmark starts would count it as their own memory
+
+    return {"figures": to_json(figures), "threads": torch.get_num_threads()}
 
 
 def run(name: str, quick: bool) -> Entry:

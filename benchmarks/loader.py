@@ -50,7 +50,7 @@ def measure(config: ExperimentConfig, rounds: int) -> tuple[list[float], float, 
 
 
 def cold(config: ExperimentConfig, with_loader: float, without: float, rounds: int) -> list[Figure]:
-    """The same in the first epoch, which ends when every unlabelled image was seen: decoding in it, and indexing too."""
+    """The same in the first epoch, until every unlabelled image was seen, with its decoding; and with indexing too."""
     prepared = prepare(config)
     entries = training_entries(prepared.split.unlabelled, prepared.split, prepared.cache, config.data.balance)
     steps = len(entries) / config.trainer.batch_unlabelled
