@@ -100,11 +100,9 @@ def figures(quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, quick)
-        for precision in ("32", "bf16"):
+        for precision, plain in (("32", False),) if quick else (("32", False), ("bf16", False), ("32", True)):
             config = configure(folder, "epl", quick, batch_labelled=size, batch_unlabelled=size, precision=precision)
-            about = "32-bit" if precision == "32" else precision
-            ratios = measure(config, rounds, plain=False)
-            found.append(figure(f"{about}: step / published passes", ratios, target=0.65))
-            ratios = measure(config, rounds, plain=True)
-            found.append(figure(f"{about}: step / published passes, PyTorch's convolutions", ratios))
+            about = ("32-bit" if precision == "32" else precision) + (", PyTorch's convolutions" if plain else "")
+            target = None if plain else 0.65
+            found.append(figure(f"step / published passes, {about}", measure(config, rounds, plain), target=target))
     return found
