@@ -1,29 +1,25 @@
-"""Time of the metrics of a case against a bare count of its Dice, and of the summary of 1,000 cases.
-
-    python -m benchmarks.evaluation [--n 100 300 1000] [--size 500] [--spacing 0.2 0.2]
+"""All metrics of a case against a bare count of its Dice, and both metrics and summary against the number of cases.
 
 Cases are drawn from a seed: ellipses with wobbly borders and a prediction of the same kind near them; every 25th case
-holds several lesions, every 50th a prediction of dense noise, every 50th a missed lesion. Both sides run in one
-process, one after the other on each case; drawing the cases is not timed. A row of the table sums the first n cases.
+holds several lesions, every 50th a prediction of dense noise, every 50th a missed lesion. Drawing is not timed. The
+exponent is the slope of log time over log n, 1 where twice the cases take twice the time.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from benchmarks.figure import Figure, figure
 from semidg.evaluation.metrics import case_metrics
 from semidg.evaluation.statistics import summarise
 
 Mask = npt.NDArray[np.uint8]
-COLUMNS = ("cases", "seconds", "cases/s", "ms a case, median", "ms a case, largest", "ratio to bare Dice")
-SUMMARISED = 1000
 
 
 def draw_case(number: int, size: int) -> tuple[Mask, Mask]:
@@ -65,41 +61,51 @@ def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def row(ours: list[float], bare: list[float]) -> str:
-    """A line of the table."""
-    total = sum(ours)
-    cells = (len(ours), f"{total:.2f}", f"{len(ours) / total:.0f}", f"{1000 * np.median(ours):.1f}",
-             f"{1000 * max(ours):.0f}", f"{total / sum(bare):.0f}")  # fmt: skip
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def main() -> None:
-    """Measure and print Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[100, 300, 1000])
-    parser.add_argument("--size", type=int, default=500)
-    parser.add_argument("--spacing", type=float, nargs=2, default=None, metavar="MM", help="adds the metrics in mm")
-    options = parser.parse_args()
-    ours: list[float] = []
+def scored(numbers: range, size: int, rounds: int) -> tuple[list[list[float]], list[float], pd.DataFrame]:
+    """Seconds of the metrics of each case, a list a round; of its bare Dice; and the table of all cases."""
+    ours: list[list[float]] = [[] for _ in range(rounds)]
     bare: list[float] = []
     cases: list[dict[str, Any]] = []
-    case_metrics(*draw_case(0, options.size), spacing=options.spacing)  # warm-up
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for number in range(max(options.n)):
-        pair = draw_case(number, options.size)
-        timed, values = seconds(lambda pair=pair: case_metrics(*pair, spacing=options.spacing))
-        ours.append(timed)
+    case_metrics(*draw_case(0, size))  # warm-up
+    for number in numbers:
+        pair = draw_case(number, size)
+        for times in ours:
+            timed, values = seconds(lambda pair=pair: case_metrics(*pair))
+            times.append(timed)
         bare.append(seconds(lambda pair=pair: bare_dice(*pair))[0])
-        cases.append({"id": str(number), "domain": f"d{number % 4}", "class": f"c{number % 2}"} | values)
-        if number + 1 in options.n:
-            print(row(ours, bare), flush=True)
-    # repeated up to a fixed number, so that the time means the same whatever --n
-    table = pd.DataFrame([cases[k % len(cases)] for k in range(SUMMARISED)])
-    table["id"] = [str(k) for k in range(SUMMARISED)]
-    table["group"] = [str(k // 2) for k in range(SUMMARISED)]
-    timed, _ = seconds(lambda: summarise(table))
-    print(f"\nSummary of {SUMMARISED} cases in {SUMMARISED // 2} groups: {timed:.2f} s")
+        group = str(number // 2)
+        cases.append(
+            {"id": str(number), "domain": f"d{number % 4}", "class": f"c{number % 2}", "group": group} | values
+        )
+    return ours, bare, pd.DataFrame(cases)
 
 
-if __name__ == "__main__":
-    main()
+def exponent(counts: Sequence[float], times: Sequence[float]) -> float:
+    """Slope of the least-squares line through log seconds over log counts."""
+    return float(np.polyfit(np.log(counts), np.log(times), 1)[0])
+
+
+def figures(quick: bool) -> list[Figure]:
+    """Of 125 to 1,000 cases of 500 x 500 pixels."""
+    counts = (4, 8) if quick else (125, 250, 500, 1000)
+    ours, bare, table = scored(range(max(counts)), 64 if quick else 500, 2 if quick else 3)
+    summing = [[seconds(lambda n=n: summarise(table[:n]))[0] for n in counts] for _ in ours]
+    metrics = [[sum(times[:n]) for n in counts] for times in ours]
+    last = f"{max(counts):,} cases"
+    return [
+        figure(f"metrics of {last}", [times[-1] for times in metrics], unit="s"),
+        figure("metrics of a case", [1000 * np.median(times) for times in ours], unit="ms",
+               details={"largest, ms": 1000 * max(map(max, ours))}),
+        figure("metrics / bare Dice", [times[-1] / sum(bare) for times in metrics]),
+        figure(f"summary of {last}", [times[-1] for times in summing], unit="s"),
+        figure("exponent of the metrics", [exponent(counts, times) for times in metrics],
+               details=_against(counts, metrics)),
+        figure("exponent of the summary", [exponent(counts, times) for times in summing],
+               details=_against(counts, summing)),
+    ]  # fmt: skip
+
+
+def _against(counts: Sequence[int], rounds: Sequence[Sequence[float]]) -> dict[str, float]:
+    return {
+        f"{n} cases, s": float(np.median(times)) for n, times in zip(counts, zip(*rounds, strict=True), strict=True)
+    }

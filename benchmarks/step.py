@@ -1,157 +1,106 @@
-"""Time of a training step against the bare forward and backward of its networks on the same number of images.
+"""A training step against the bare forward and backward of its networks on the same number of images.
 
-    python -m benchmarks.step [--preset busi-lite] [--method dual_level] [--rounds 15] [--precision 32]
-
-Both sides run in one process, in alternation, on the same images; the ratio is the median of the rounds' ratios, with
-its quartiles. A second ratio adds the loader (cached images of a phantom) to the step. The bare side sees every image
-that the step sends through a student with a gradient: labelled, weak and strong ones. ``bare_over_plain`` is the bare
-side against the same with PyTorch's own convolutions.
+The step is that of the training loop, with the loop: views, losses, clipping, optimiser, averages. The bare side does
+what no implementation of the method can leave out: one forward and backward of each student on the images it learns
+from, and one forward without gradient of each average on the images it labels. Both sides run in one process in turn.
+The stricter ratio leaves the averages out of the bare side.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-import json
-import resource
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from semidg.config import ExperimentConfig, load_config, parse_config
-from semidg.data.phantom import write_phantom
-from semidg.experiment.device import keep_freed_memory, set_threads
-from semidg.experiment.loaders import training_loader
-from semidg.experiment.prepare import prepare
-from semidg.methods import make_method
+from benchmarks.figure import Figure, figure
+from benchmarks.training import (
+    autocast,
+    configure,
+    first_batch,
+    new_method,
+    over_neighbours,
+    repeated,
+    seconds,
+    train,
+    write_data,
+)
+from semidg.config import ExperimentConfig
 from semidg.methods.base import Method
-from semidg.networks.convolution import DepthwiseConv2d, PointwiseConv2d, StridedSameConv2d
-from semidg.types import Batch, Progress
+
+METHODS = ("supervised", "epl", "dual_level", "crosslight")
+TARGET = 1.10
 
 
-def ratios(ours: Callable[[], None], bare: Callable[[], None], rounds: int) -> tuple[list[float], list[float]]:
-    """Ratio ours / bare of each round, and the seconds of ours; the order alternates."""
-    ours(), bare()  # warm-up
-    found, seconds = [], []
-    for k in range(rounds):
-        times = {}
-        for run in (ours, bare) if k % 2 else (bare, ours):
-            start = time.perf_counter()
-            run()
-            times[run] = time.perf_counter() - start
-        found.append(times[ours] / times[bare])
-        seconds.append(times[ours])
-    return found, seconds
-
-
-def measure(config: ExperimentConfig, rounds: int, precision: str) -> dict[str, Any]:
-    """The ratios of one method."""
-    set_threads(config.trainer)
-    keep_freed_memory()
-    method = make_method(config).to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(method.parameter_groups(), lr=1e-4, fused=True)
-    bare_method = make_method(config).to(memory_format=torch.channels_last).train()
-    prepared = prepare(config)
-    stream = iter(training_loader(prepared.cache, prepared.split, config))
-    repeated = channels_last(next(stream))
-    late = Progress(9 * config.trainer.max_steps // 10, config.trainer.max_steps)
-    seen: list[int] = []
-    hook = method.networks[0].register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-
-    def autocast() -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-
-    def step(batch: Batch = repeated) -> None:
-        with autocast():
-            terms = method.losses(batch, late)
-        torch.stack(list(terms.values())).sum().backward()
-        for network in method.networks:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        method.after_step(late)
-
-    step()
-    hook.remove()
-    shape = (seen[0], *repeated.labelled.shape[1:])
-    images = torch.rand(shape).contiguous(memory_format=torch.channels_last)
-
-    def forward_backward(method: Method) -> None:
-        with autocast():
-            total = torch.stack([network(images).logits.float().mean() for network in method.networks]).sum()
-        total.backward()
-        method.zero_grad()
-
-    def bare() -> None:
-        forward_backward(bare_method)
-
-    step_ratio, seconds = ratios(step, bare, rounds)
-    plain = plain_convolutions(copy.deepcopy(bare_method))
-    fast_ratio, _ = ratios(bare, lambda: forward_backward(plain), rounds)
-    loading = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        channels_last(next(stream))
-        loading.append(time.perf_counter() - start)
+def images_of(method: str, labelled: int, unlabelled: int) -> tuple[int, int]:
+    """How many images a step sends through each student with a gradient, and through each average without one."""
     return {
-        "method": config.method.name,
-        "images_a_network": seen[0],
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "rounds": rounds,
-        "step_over_bare": summary(step_ratio),
-        "bare_over_plain": summary(fast_ratio),
-        "loading_over_step": summary([b / a for a, b in zip(seconds, loading, strict=True)]),
-        "seconds_a_step": summary(seconds),
-        "peak_resident_mb": round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
-        ),
-    }
+        "supervised": (labelled, 0),
+        "epl": (labelled + 2 * unlabelled, unlabelled),  # X and Z; the plain X
+        "dual_level": (labelled + 2 * unlabelled, unlabelled),
+        "crosslight": (labelled + unlabelled, 2 * unlabelled),  # Z; X and its mirror image
+    }[method]
 
 
-def plain_convolutions(method: Method) -> Method:
-    """The method with the convolutions of PyTorch and timm in place of those of ``networks/convolution.py``."""
-    for module in method.modules():
-        if type(module) in (PointwiseConv2d, StridedSameConv2d, DepthwiseConv2d):
-            module.__class__ = type(module).__bases__[0]
-    return method
+class Bare:
+    """Forward and backward of the networks of a method, and nothing else."""
+
+    def __init__(self, method: Method, images: tuple[int, int], side: int, channels: int, precision: str) -> None:
+        """images: those of each student, those of each average; of ``side`` x ``side`` pixels."""
+        self.method, self.precision = method, precision
+        shapes = ((count, channels, side, side) for count in images)
+        self.learnt, self.labelled = (torch.rand(s).contiguous(memory_format=torch.channels_last) for s in shapes)
+
+    def students(self) -> None:
+        """One forward each, one backward."""
+        with autocast(self.precision):
+            total = torch.stack([n(self.learnt).logits.float().mean() for n in self.method.networks]).sum()
+        total.backward()
+        self.method.zero_grad()
+
+    def averages(self) -> None:
+        """One forward each, if they have anything to label."""
+        if len(self.labelled) and self.method.teachers is not None:
+            with torch.no_grad(), autocast(self.precision):
+                for teacher in self.method.teachers:
+                    teacher(self.labelled)
 
 
-def channels_last(batch: Batch) -> Batch:
-    """As the training loop moves a batch."""
-    return batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
+def measure(config: ExperimentConfig, name: str, rounds: int, target: float | None) -> list[Figure]:
+    """Both ratios of one configuration; target: of the first."""
+    trainer = config.trainer
+    batch = trainer.batch_labelled
+    images = images_of(config.method.name, batch, trainer.batch_unlabelled)
+    bare = Bare(new_method(config), images, config.data.size, config.data.channels, trainer.precision)
+    students: list[float] = []
+    both: list[float] = []
+
+    def between() -> None:
+        students.append(seconds(bare.students))
+        both.append(students[-1] + seconds(bare.averages))
+
+    bare.students()
+    ours = train(config, repeated(first_batch(config), rounds + 1), between)
+    details = {"images of a student": images[0], "images of an average": images[1]}
+    return [
+        figure(f"{name}: step / its passes", over_neighbours(ours, both), target=target, details=details),
+        figure(f"{name}: step / students' passes", over_neighbours(ours, students), details=details),
+        figure(f"{name}: ms a step", [1000 * s for s in ours[1:]]),
+    ]
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, median, high = statistics.quantiles(values, n=4)
-    return {"median": round(median, 4), "q25": round(low, 4), "q75": round(high, 4)}
-
-
-def main() -> None:
-    """Measure and print JSON, a line a method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="busi-lite")
-    parser.add_argument("--method", nargs="+", default=["dual_level"])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--precision", choices=["32", "bf16"], default="32")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "data"
-        write_phantom(root, images_per_scanner=12, size=192)
-        for name in options.method:
-            values = load_config(options.preset).model_dump(mode="json")
-            values["method"] = {"name": name}
-            values["data"] |= {"root": str(root), "layout": "folders", "cache": str(Path(folder) / "cache")}
-            config = parse_config(values, "benchmark")
-            print(json.dumps(measure(config, options.rounds, options.precision)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def figures(quick: bool) -> list[Figure]:
+    """Of all methods with batches of 8 and, as in the preset, of 4 images of each kind, in 32-bit and bf16."""
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, quick)
+        for size in (2,) if quick else (8, 4):
+            for precision in ("32", "bf16"):
+                for method in METHODS[::3] if quick else METHODS:
+                    batch = {"batch_labelled": size, "batch_unlabelled": size, "precision": precision}
+                    config = configure(folder, method, quick, **batch)
+                    kinds = f"{size}" if method == "supervised" else f"{size} + {size}"
+                    about = f"{method}, {precision if precision == 'bf16' else '32-bit'}, {kinds} images"
+                    found += measure(config, about, 2 if quick else 15, TARGET if size == 8 else None)
+    return found
