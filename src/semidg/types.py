@@ -48,7 +48,9 @@ class Record:
     ``height`` are in pixels. ``spacing`` is the distance of two pixels of the original image in mm, from row to row
     and from column to column; None if not known. ``frame`` is the plane that is meant of an image and its masks where
     the files hold several, and ``slice_mm`` the distance from one plane of a volume to the next; else both are None.
-    ``ignore`` is the value in the mask files of pixels that are not known; None where all are.
+    ``ignore`` is the value in the mask files of pixels that are not known; None where all are. ``series`` is the first
+    file of the DICOM series of which ``image`` is a slice, with a mask of its own; ``frame`` is then its place (axis
+    ``z``), and the plane that is meant is all of ``image`` and ``masks``. Else it is empty.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Record:
     slice_mm: float | None = None
     vote: bool = False
     ignore: int | None = None
+    series: str = ""
 
     @property
     def labelled(self) -> bool:
@@ -71,12 +74,17 @@ class Record:
         return bool(self.masks)
 
     @property
+    def file(self) -> str:
+        """What all planes of one volume or film share: the file, of a series its first one."""
+        return self.series or self.image
+
+    @property
     def volume(self) -> str | None:
         """Name of the volume that the record is a slice of, the same for all slices of it and for no other; None for
         an image of its own, which a frame of a film (axis ``f``) is too."""
         if self.frame is None or self.frame.axis == "f":
             return None
-        return f"{self.image}:{self.frame.axis}" + ("" if self.frame.time is None else f"t{self.frame.time}")
+        return f"{self.file}:{self.frame.axis}" + ("" if self.frame.time is None else f"t{self.frame.time}")
 
 
 class Sample(NamedTuple):

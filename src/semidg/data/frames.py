@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from semidg.data import dicom, nifti, pages
+from semidg.data.dicom_place import Place
 from semidg.data.images import is_dicom_name, is_nifti_name
 from semidg.data.paths import Problems, resolve_inside
+from semidg.data.series import join_series, with_patients
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
@@ -20,7 +22,7 @@ Axis = Literal["auto", "x", "y", "z"]
 class Planes(NamedTuple):
     """What a file holds. frames: its planes in order, volume by volume; None for a plain image. width, height: of a
     plane, in pixels. spacing: mm from row to row and from column to column. slice_mm: mm from one slice to the next.
-    orientation: of the stored axes of a NIfTI file, such as ``LPS``. What is not known is None."""
+    orientation: of the stored axes of a NIfTI file, such as ``LPS``. place: of a DICOM file. None: not known."""
 
     frames: tuple[Frame, ...] | None
     width: int
@@ -28,6 +30,7 @@ class Planes(NamedTuple):
     spacing: tuple[float, float] | None
     slice_mm: float | None
     orientation: str | None = None
+    place: Place | None = None
 
 
 def planes(path: Path, axis: Axis = "auto") -> Planes:
@@ -38,11 +41,11 @@ def planes(path: Path, axis: Axis = "auto") -> Planes:
     if is_nifti_name(path.name):
         return _nifti(path, axis)
     if is_dicom_name(path.name):
-        width, height, count, spacing = dicom.read_header(path)
+        width, height, count, spacing, place = dicom.read_header(path)
     else:
-        (width, height, count), spacing = pages.read_header(path), None
+        (width, height, count), spacing, place = pages.read_header(path), None, None
     frames = tuple(Frame("f", number) for number in range(count)) if count > 1 else None
-    return Planes(frames, width, height, spacing, None)
+    return Planes(frames, width, height, spacing, None, None, place if place and any(place) else None)
 
 
 def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -> list[Record]:
@@ -71,14 +74,18 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
     return found
 
 
-def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: Axis = "auto") -> list[Record]:
-    """The records of a layout, those of a file that may hold several planes expanded by its header.
+def in_planes(
+    root: Path, records: Sequence[Record], problems: Problems, axis: Axis = "auto", patients: bool = False
+) -> list[Record]:
+    """The records of a layout, those of a file that may hold several planes expanded by its header, and those of slices
+    of a DICOM series as planes of one volume. patients: DICOM headers say which images are of one patient.
 
     The masks of such an image must hold the same planes, in volumes that are stored in the same orientation. What
     cannot be read or does not fit goes to ``problems`` and is left out. A record that has a frame already stays one
     record and gets what it lacks of spacing; one that has a size already is left as it is.
     """
     found: list[Record] = []
+    places: dict[int, Place] = {}
     for record in records:
         if record.width or not any(map(may_hold_planes, (record.image, *record.masks))):
             found.append(record)
@@ -86,6 +93,7 @@ def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: A
         try:
             whole = planes(resolve_inside(root, record.image), axis)
             if record.frame is not None:
+                places |= {len(found): whole.place} if whole.place else {}
                 spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm
                 found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
                 continue
@@ -95,8 +103,13 @@ def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: A
             continue
         for line in wrong:
             problems.add("size of image and mask differ", line)
-        found += [] if wrong else expand(record, whole)
-    return found
+        if not wrong:
+            planes_of = expand(record, whole)
+            places |= {len(found) + k: whole.place for k in range(len(planes_of)) if whole.place}
+            found += planes_of
+    if patients:
+        found = with_patients(found, places)
+    return join_series(root, found, places, problems) if places else found
 
 
 def may_hold_planes(name: str) -> bool:

@@ -41,6 +41,10 @@ KINDS: dict[str, Kind] = {
         "with interpolation: threshold it and save it as PNG.",
     ),
     "size of image and mask differ": Kind("error", "A mask lies on its image only if the two have one size."),
+    "series that is no volume": Kind(
+        "error",
+        "The DICOM files of one series in a folder do not make a volume: one is missing, doubled or of another size.",
+    ),
     "mask without a known pixel": Kind(
         "error", "All pixels have the value of data.ignore_label: nothing can be learnt from it, or scored."
     ),
