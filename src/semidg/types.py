@@ -18,11 +18,13 @@ class Frame(NamedTuple):
     """Which plane of a file that holds several is meant: the slice of a volume, the frame of a DICOM or TIFF file.
 
     axis: ``x``, ``y`` or ``z``, the first, second or third axis of the voxel array of a NIfTI file as it is stored,
-    across which the slices lie; ``f`` for the frames of a file without axes. number: from 0. time: from 0, on the
-    fourth axis of a NIfTI file that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``, ``f5``.
+    across which the slices lie; ``l``, ``p`` or ``i``, an axis of the same array turned so that its axes run to the
+    left, the back and the feet of the patient; ``f`` for the frames of a file without axes. number: from 0. time: from
+    0, on the fourth axis of a NIfTI file that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``,
+    ``f5``.
     """
 
-    axis: Literal["x", "y", "z", "f"]
+    axis: Literal["x", "y", "z", "l", "p", "i", "f"]
     number: int
     time: int | None = None
 
@@ -32,7 +34,7 @@ class Frame(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Frame:
         """The frame that a text means; raises ValueError if it means none."""
-        found = re.fullmatch(r"([xyzf])(\d{1,9})(?:t(\d{1,9}))?", text, re.ASCII)
+        found = re.fullmatch(r"([xyzlpif])(\d{1,9})(?:t(\d{1,9}))?", text, re.ASCII)
         if found is None or (found[1] == "f" and found[3]):
             raise ValueError(f"frame {text!r}: an axis and a number such as z17, z17t4 or f5 are needed")
         return cls(cast(Any, found[1]), int(found[2]), None if found[3] is None else int(found[3]))

@@ -38,6 +38,9 @@ class PredictOptions:
     slice_axis: Literal["auto", "x", "y", "z"] | None = None
     """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder, else
     auto: that of the largest voxel spacing."""
+    orientation: Literal["stored", "patient"] | None = None
+    """Slices as a NIfTI file stores them, or turned by its affine to how they lie in the patient; by default that of
+    the training, where RUN is a run folder, else stored. The masks fit the file in both."""
     masks_only: bool = False
     """Write no confidence maps and overlays."""
     batch: int = 16
@@ -87,7 +90,7 @@ def predict(arguments: Sequence[str]) -> int:
 
     model, trained = options.run, None
     if not model.is_file():
-        trained = open_config(options.run).data.slice_axis
+        trained = open_config(options.run).data
         model = options.run / "model" / "model.safetensors"
     bundle = load_bundle(model)
     set_threads(TrainerConfig())
@@ -106,10 +109,17 @@ def predict(arguments: Sequence[str]) -> int:
         threads = options.cpus_per_worker
         device = ("cuda" if options.gpus_per_worker else "cpu") if options.device == "auto" else options.device
         model = model.absolute()
-        jobs = [job._replace(image=job.image.absolute()) for job in jobs]
+        jobs = [job.absolute() for job in jobs]
     with Bars() as bars:
-        axis = options.slice_axis or trained or "auto"
-        how = Options(options.batch, threads, options.confidence, options.refer_below, axis, options.masks_only)
+        how = Options(
+            options.batch,
+            threads,
+            options.confidence,
+            options.refer_below,
+            options.slice_axis or (trained.slice_axis if trained else "auto"),
+            options.masks_only,
+            options.orientation or (trained.orientation if trained else "stored"),
+        )
         rows, problems, files = predict_shards(
             Settings(model, how, device),
             jobs,

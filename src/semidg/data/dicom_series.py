@@ -167,7 +167,7 @@ def _by_number(slices: Sequence[Slice], whole: str) -> list[Slice]:
 
 
 def _require_even(files: Sequence[str], steps: NDArray[np.float64], whole: str) -> None:
-    usual = float(np.median(steps))
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower median: of two steps the one without a gap
     for number, step in enumerate(steps):
         names = f"{printable(files[number])} and {printable(files[number + 1])}"
         if step <= 0.01 * usual or step < 1e-3:

@@ -36,7 +36,7 @@ class _Coding(NamedTuple):
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:
     """The image as uint8 (H, W, channels), ``channels`` 1 or 3; raises DataError that names the file."""
     if record.series and record.frame is not None:
-        return _in_channels(_slice(root, record.series, record.frame.number), channels)
+        return in_channels(_slice(root, record.series, record.frame.number), channels)
     return plane_image(resolve_inside(root, record.image), record.frame, channels, 1 + len(record.masks))
 
 
@@ -64,15 +64,16 @@ def plane_image(path: Path, frame: Frame | None, channels: int, keep: int = 2) -
     if frame is None and _by_pillow(path):
         return read_image(path, channels)
     pixels = _plane(path, frame, None, keep)
-    return _in_channels(pixels, channels)
+    return in_channels(pixels, channels)
 
 
 def series_image(root: Path, first: str, number: int, channels: int) -> NDArray[np.uint8]:
     """A slice, from 0, of the DICOM series that begins with the file ``first``, as uint8 (H, W, channels)."""
-    return _in_channels(_slice(root, first, number), channels)
+    return in_channels(_slice(root, first, number), channels)
 
 
-def _in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Grey (H, W) or colour (H, W, 3) as (H, W, channels), 1 or 3."""
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], channels, axis=2)
     return np.array(pixels) if channels == 3 else np.array(Image.fromarray(pixels).convert("L"))[..., None]
@@ -138,15 +139,21 @@ def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -
     """(H, W) or (H, W, 3) of the image, or with a coding of the mask."""
     pixels = _read(path, coding) if frame is None else _decoded(path, coding, keep).pixels
     if is_nifti_name(path.name):
+        orientation = None
+        if frame is not None and frame.axis in "lpi" and pixels.ndim > 2:
+            orientation = nifti.read_header(path).orientation
+            shape = nifti.in_patient_axes(nifti.read_header(path), path).shape
+        else:
+            shape = pixels.shape
         times = pixels.shape[3] if pixels.ndim == 4 else 1
         if frame is None:
             fits = pixels.ndim == 2
         else:
-            axis = "xyzf".index(frame.axis)
-            fits = axis < 3 <= pixels.ndim and frame.number < pixels.shape[axis]
+            axis = "xyzlpi".find(frame.axis)
+            fits = axis >= 0 and pixels.ndim >= 3 and frame.number < shape[axis % 3]
             fits = fits and (pixels.ndim == 3 or (frame.time is not None and frame.time < times))
         if fits:
-            return np.ascontiguousarray(nifti.plane(pixels, frame))
+            return np.ascontiguousarray(nifti.plane(pixels, frame, orientation))
         count = f"{' x '.join(map(str, pixels.shape))} voxels"
     else:
         number = 0 if frame is None else frame.number

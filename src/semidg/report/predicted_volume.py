@@ -1,4 +1,4 @@
-"""A NIfTI file in; mask and confidence as NIfTI files with its geometry, and one overlay out."""
+"""A volume in; mask and confidence as NIfTI files with its geometry, and one overlay out."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from semidg.data import nifti
-from semidg.data.frames import Planes
 from semidg.data.images import resize_image
-from semidg.data.reading import plane_image
 from semidg.evaluation.confidence import PredictionSums
 from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle
 from semidg.report.figures import overlay
 from semidg.report.png import save_png
-from semidg.report.prediction_jobs import Job
+from semidg.report.prediction_jobs import Volume
 from semidg.report.prediction_lanes import Lanes
+from semidg.report.volume_files import open_volume
 from semidg.types import Frame
 
 #: Images (size, size, C) uint8 -> probabilities (B, K, size, size) and confidence in [0, 1] (B, size, size) or None.
@@ -26,7 +24,7 @@ Networks = Callable[[Sequence[npt.NDArray[np.uint8]]], tuple[Tensor, Tensor | No
 
 
 def predict_volume(
-    job: Job, planes: Planes, bundle: Bundle, networks: Networks, lanes: Lanes, batch: int, masks_only: bool
+    work: Volume, bundle: Bundle, networks: Networks, lanes: Lanes, batch: int, masks_only: bool
 ) -> tuple[float, float]:
     """Write NAME_mask.nii.gz (class numbers) and, without masks_only, NAME_confidence.nii.gz (0 to 1, in steps of
     1/255) and NAME_overlay.png, the plane with the largest mask (the middle one if all are empty); returns (expected
@@ -36,20 +34,20 @@ def predict_volume(
     voxels where it is predicted, so that a plane counts by its predicted area, as it does in the Dice of a volume.
     Raises DataError that names the file.
     """
+    job, planes, volume = work.job, work.planes, open_volume(work)
     frames: list[Frame | None] = list(planes.frames or (None,))
-    shape = nifti.read_header(job.image).shape
-    labels, confidence = (np.zeros(shape, np.uint8, order="F") for _ in range(2))
+    labels, confidence = (np.zeros(volume.shape, np.uint8, order="F") for _ in range(2))
 
     def predict(chunk: Sequence[Frame | None]) -> Tensor:
         """Fill in these planes; returns their probabilities."""
-        images = [plane_image(job.image, frame, bundle.channels) for frame in chunk]
+        images = [volume.image(frame, bundle.channels) for frame in chunk]
         probabilities, maps = networks([resize_image(image, bundle.size) for image in images])
         for k, frame in enumerate(chunk):
             found = label_map(to_original(probabilities[k], planes.height, planes.width))
-            nifti.plane(labels, frame)[...] = found
+            volume.plane(labels, frame)[...] = found
             if maps is not None:
                 shown = to_original(maps[k][None], *found.shape)[0].numpy()
-                nifti.plane(confidence, frame)[...] = np.rint(shown * 255)
+                volume.plane(confidence, frame)[...] = np.rint(shown * 255)
         return probabilities
 
     sums: PredictionSums | None = None
@@ -60,10 +58,10 @@ def predict_volume(
             sums.add(p)
     assert sums is not None  # a file has a plane at least
     if not masks_only:
-        areas = [int(np.count_nonzero(nifti.plane(labels, frame))) for frame in frames]
+        areas = [int(np.count_nonzero(volume.plane(labels, frame))) for frame in frames]
         frame = frames[int(np.argmax(areas)) if any(areas) else len(frames) // 2]
-        picture = overlay(plane_image(job.image, frame, bundle.channels), nifti.plane(labels, frame))
+        picture = overlay(volume.image(frame, bundle.channels), volume.plane(labels, frame))
         save_png(picture, job.target.with_name(f"{job.target.name}_overlay.png"))
-        nifti.save_like(job.target.with_name(f"{job.target.name}_confidence.nii.gz"), job.image, confidence, 1 / 255)
-    nifti.save_like(job.target.with_name(f"{job.target.name}_mask.nii.gz"), job.image, labels)
+        volume.save(job.target.with_name(f"{job.target.name}_confidence.nii.gz"), confidence, 1 / 255)
+    volume.save(job.target.with_name(f"{job.target.name}_mask.nii.gz"), labels)
     return bundle.calibration.expected_dice_of(sums.scores()), float(np.count_nonzero(labels) / labels.size)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -43,7 +44,8 @@ class Settings:
         except OSError as error:
             raise DataError(f"{self.model}: cannot be read ({error.strerror})") from error
         of = self.options
-        text = json.dumps([model, of.confidence, of.refer_below, of.slice_axis] + ["masks"] * of.masks_only)
+        more = ["masks"] * of.masks_only + [of.orientation] * (of.orientation != "stored")
+        text = json.dumps([model, of.confidence, of.refer_below, of.slice_axis, *more])
         return out / _NOTES / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -78,7 +80,7 @@ def predict_shards(
     left: list[Job] = []
     for job in (job._replace(target=job.target.absolute()) for job in jobs):
         entry = known.get(_key(job, out))
-        if entry is not None and entry["stamp"] == _stamp(job.image):
+        if entry is not None and entry["stamp"] == _stamp(job):
             rows += [Prediction(*row) for row in entry["rows"]]
         else:
             left.append(job)
@@ -138,7 +140,7 @@ class Shard:
         bad = {_key(job, self.out) for job in self.jobs if any(p.startswith(f"{job.image}:") for p in problems)}
         entries = {
             _key(job, self.out): {
-                "stamp": _stamp(job.image),
+                "stamp": _stamp(job),
                 "rows": found[_key(job, self.out)],
                 "files": _written(found[_key(job, self.out)], self.out),
             }
@@ -174,13 +176,15 @@ def _key(job: Job, out: Path) -> str:
     return job.target.absolute().relative_to(out.absolute()).as_posix()
 
 
-def _stamp(image: Path) -> list[Any]:
-    """What tells that an image is another one than before."""
-    try:
-        found = image.stat()
-    except OSError:
-        return [str(image.absolute())]
-    return [str(image.absolute()), found.st_size, found.st_mtime_ns]
+def _stamp(job: Job) -> list[Any]:
+    """What tells that an image, or a file of a series, is another one than before."""
+    found: list[Any] = []
+    for image in job.series or (job.image,):
+        found.append(str(image.absolute()))
+        with suppress(OSError):
+            status = image.stat()
+            found += [status.st_size, status.st_mtime_ns]
+    return found
 
 
 def _written(rows: Sequence[Prediction], out: Path) -> dict[str, int]:

@@ -85,7 +85,7 @@ class _Task(NamedTuple):
 def _tasks(parts: Sequence[Sequence[Job]], options: Options) -> Iterator[_Task]:
     for number, jobs in enumerate(parts):
         problems: list[str] = []
-        for done, work in pieces(jobs, options.batch, options.slice_axis, problems):
+        for done, work in pieces(jobs, options.batch, options.slice_axis, options.orientation, problems):
             yield _Task(number, done, work, [*problems])
             problems.clear()
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import reference_view
-from semidg.data.frames import Axis
+from semidg.data.frames import Axis, Orientation
 from semidg.data.images import resize_image
 from semidg.data.reading import plane_image
 from semidg.errors import DataError
@@ -48,7 +48,8 @@ class Prediction(NamedTuple):
 class Options:
     """How to predict. batch: images at once. threads: of the CPU, in all. confidence: what the map shows, the
     calibrated probability or exp(-V) of the method's variance. refer_below: images of a lower expected Dice are marked
-    for review. slice_axis: see ``data.frames.planes``. masks_only: no confidence maps and no overlays."""
+    for review. slice_axis, orientation: see ``data.frames.planes``. masks_only: no confidence maps
+    and no overlays."""
 
     batch: int = 16
     threads: int = 2
@@ -56,6 +57,7 @@ class Options:
     refer_below: float = 0.0
     slice_axis: Axis = "auto"
     masks_only: bool = False
+    orientation: Orientation = "stored"
 
 
 class Found(NamedTuple):
@@ -91,10 +93,10 @@ class Predictor:
         return Found(rows, problems)
 
     def volume(self, work: Volume) -> Found:
-        """Read, predict and write a NIfTI file, its planes in batches in the lanes."""
+        """Read, predict and write a NIfTI file or a DICOM series, its planes in batches in the lanes."""
         try:
             of = self.options
-            found = predict_volume(*work, self.bundle, self.networks, self.lanes, of.batch, of.masks_only)
+            found = predict_volume(work, self.bundle, self.networks, self.lanes, of.batch, of.masks_only)
         except DataError as error:
             return Found([], [str(error)])
         return Found([self._row(work.job, "nii.gz", *found)], [])

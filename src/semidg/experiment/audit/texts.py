@@ -125,4 +125,5 @@ def _on_one_line(found: _Letters) -> NDArray[np.bool_]:
     alike = np.minimum(height[:, None], height) >= SMALLEST * taller
     gap = np.maximum(found.left[:, None], found.left) - np.minimum(found.right[:, None], found.right)
     beside: NDArray[np.bool_] = (gap <= taller) & (np.abs(found.tone[:, None] - found.tone) <= SPREAD)
-    return level & alike & beside
+    joined: NDArray[np.bool_] = level & alike & beside
+    return joined
