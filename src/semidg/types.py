@@ -18,11 +18,13 @@ class Frame(NamedTuple):
     """Which plane of a file that holds several is meant: the slice of a volume, the frame of a DICOM or TIFF file.
 
     axis: ``x``, ``y`` or ``z``, the first, second or third axis of the voxel array of a NIfTI file as it is stored,
-    across which the slices lie; ``f`` for the frames of a file without axes. number: from 0. time: from 0, on the
-    fourth axis of a NIfTI file that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``, ``f5``.
+    across which the slices lie; ``l``, ``p`` or ``i``, an axis of the same array turned so that its axes run to the
+    left, the back and the feet of the patient; ``f`` for the frames of a file without axes. number: from 0. time: from
+    0, on the fourth axis of a NIfTI file that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``,
+    ``f5``.
     """
 
-    axis: Literal["x", "y", "z", "f"]
+    axis: Literal["x", "y", "z", "l", "p", "i", "f"]
     number: int
     time: int | None = None
 
@@ -32,7 +34,7 @@ class Frame(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Frame:
         """The frame that a text means; raises ValueError if it means none."""
-        found = re.fullmatch(r"([xyzf])(\d{1,9})(?:t(\d{1,9}))?", text, re.ASCII)
+        found = re.fullmatch(r"([xyzlpif])(\d{1,9})(?:t(\d{1,9}))?", text, re.ASCII)
         if found is None or (found[1] == "f" and found[3]):
             raise ValueError(f"frame {text!r}: an axis and a number such as z17, z17t4 or f5 are needed")
         return cls(cast(Any, found[1]), int(found[2]), None if found[3] is None else int(found[3]))
@@ -48,7 +50,9 @@ class Record:
     ``height`` are in pixels. ``spacing`` is the distance of two pixels of the original image in mm, from row to row
     and from column to column; None if not known. ``frame`` is the plane that is meant of an image and its masks where
     the files hold several, and ``slice_mm`` the distance from one plane of a volume to the next; else both are None.
-    ``ignore`` is the value in the mask files of pixels that are not known; None where all are.
+    ``ignore`` is the value in the mask files of pixels that are not known; None where all are. ``series`` is the first
+    file of the DICOM series of which ``image`` is a slice, with a mask of its own; ``frame`` is then its place (axis
+    ``z``), and the plane that is meant is all of ``image`` and ``masks``. Else it is empty.
     """
 
     id: str
@@ -64,6 +68,7 @@ class Record:
     slice_mm: float | None = None
     vote: bool = False
     ignore: int | None = None
+    series: str = ""
 
     @property
     def labelled(self) -> bool:
@@ -71,12 +76,17 @@ class Record:
         return bool(self.masks)
 
     @property
+    def file(self) -> str:
+        """What all planes of one volume or film share: the file, of a series its first one."""
+        return self.series or self.image
+
+    @property
     def volume(self) -> str | None:
         """Name of the volume that the record is a slice of, the same for all slices of it and for no other; None for
         an image of its own, which a frame of a film (axis ``f``) is too."""
         if self.frame is None or self.frame.axis == "f":
             return None
-        return f"{self.image}:{self.frame.axis}" + ("" if self.frame.time is None else f"t{self.frame.time}")
+        return f"{self.file}:{self.frame.axis}" + ("" if self.frame.time is None else f"t{self.frame.time}")
 
 
 @dataclass(frozen=True, slots=True)

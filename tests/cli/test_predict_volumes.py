@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data.support import save_dicom, save_nifti, square, texture
+from data.support import save_dicom, save_nifti, save_series, square, texture
 from semidg.cli import main
 
 TINY = [
@@ -138,3 +138,80 @@ def test_the_axis_is_that_of_the_call(run: Path, tmp_path: Path) -> None:
     assert main(["predict", str(run), str(path), "--out", str(tmp_path / "o"), "--slice-axis", "x"]) == 0
     with Image.open(tmp_path / "o" / "v_overlay.png") as picture:
         assert picture.size == (12, 6)
+
+
+@pytest.mark.parametrize("named", ["folder", "above"])
+def test_a_dicom_series_gives_one_mask_where_its_slices_lie(run: Path, tmp_path: Path, named: str) -> None:
+    stack = np.stack([texture(n) for n in range(4)])
+    save_series(tmp_path / "in" / "p 1", stack)
+    save_dicom(tmp_path / "in" / "p 1" / "report.dcm", texture(9))
+    out = tmp_path / "out"
+    given = tmp_path / "in" / "p 1" if named == "folder" else tmp_path / "in"
+    assert main(["predict", str(run), str(given), "--out", str(out), "--batch", "3"]) == 0
+    table = pd.read_csv(out / "predictions.csv")
+    other = "report_mask.png" if named == "folder" else "p 1/report_mask.png"
+    assert set(table["mask"]) == {"p 1_mask.nii.gz", other}
+    assert len(list(out.rglob("*_mask.*"))) == 2
+    mask = nib.load(out / "p 1_mask.nii.gz")
+    assert mask.shape == (40, 30, 4)
+    # ImagePositionPatient (-10, -20, 5), 0.25 mm to the left, 0.5 mm to the back, 3 mm to the head
+    expected = [[-0.25, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, 3, 5], [0, 0, 0, 1]]
+    assert np.allclose(mask.affine, expected)
+    assert mask.header.get_xyzt_units()[0] == "mm"
+    with Image.open(out / "p 1_overlay.png") as picture:
+        assert picture.size == (40, 30)
+    flat = save_nifti(tmp_path / "same.nii", stack.transpose(2, 1, 0))
+    assert main(["predict", str(run), str(flat), "--out", str(tmp_path / "flat")]) == 0
+    maps = [np.asarray(nib.load(path).dataobj) for path in sorted(tmp_path.rglob("*_confidence.nii.gz"))]
+    assert len(maps) == 2
+    assert np.abs(maps[0] - maps[1]).max() < 0.2 * np.ptp(maps[0]) + 0.02  # 8-bit DICOM is not stretched, NIfTI is
+
+
+def test_resume_computes_a_series_again_if_any_of_its_slices_changed(run: Path, tmp_path: Path) -> None:
+    paths = save_series(tmp_path / "in" / "p", np.stack([texture(n) for n in range(3)]))
+    arguments = ["predict", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--resume"]
+    assert main(arguments) == 0
+    written = tmp_path / "out" / "p_mask.nii.gz"
+    first = written.stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert written.stat().st_mtime_ns == first
+    changed = save_series(tmp_path / "new", np.stack([texture(30 + n) for n in range(3)]))
+    changed[1].replace(paths[1])
+    assert main(arguments) == 0
+    assert written.stat().st_mtime_ns != first
+
+
+def test_a_series_with_a_gap_is_told_and_others_are_predicted(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_series(tmp_path / "in" / "bad", np.stack([texture(n) for n in range(4)]))
+    (tmp_path / "in" / "bad" / "2.dcm").unlink()
+    save_series(tmp_path / "in" / "two", np.stack([texture(n) for n in range(3)]), "1.9")
+    for path in save_series(tmp_path / "more", np.stack([texture(n) for n in range(2)]), "1.8"):
+        path.rename(tmp_path / "in" / "two" / f"t2-{path.name}")
+    assert main(["predict", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    assert "its series of 3 files is no volume: 3.dcm and 1.dcm are 6 mm apart" in capsys.readouterr().err
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.glob("out/**/*_mask.*")}
+    assert names == {"two/1_mask.nii.gz", "two/t2-1_mask.nii.gz"}
+    assert main(["predict", str(run), str(tmp_path / "in/bad/1.dcm"), "--out", str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "1_mask.png").is_file()
+
+
+def test_volumes_turned_to_the_patient_have_one_mask_each_in_its_own_geometry(run: Path, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).normal(0, 300, (21, 17, 4)).astype(np.float32)
+    image = nib.Nifti1Image(voxels, np.diag([-0.5, -0.7, -3, 1.0]))
+    maps = []
+    for codes in ("LPI", "SAR", "PRS"):
+        start, end = (nib.orientations.axcodes2ornt(c) for c in ("LPI", codes))
+        turned = image.as_reoriented(nib.orientations.ornt_transform(start, end))
+        nib.save(turned, tmp_path / f"{codes}.nii.gz")
+        out = tmp_path / "out"
+        arguments = ["predict", str(run), str(tmp_path / f"{codes}.nii.gz"), "--out", str(out)]
+        assert main([*arguments, "--orientation", "patient"]) == 0
+        mask = nib.load(out / f"{codes}_mask.nii.gz")
+        assert mask.affine.tobytes() == nib.load(tmp_path / f"{codes}.nii.gz").affine.tobytes()
+        confidence = nib.load(out / f"{codes}_confidence.nii.gz")  # masks of so short a training are empty
+        maps.append(np.asarray(nib.as_closest_canonical(confidence).dataobj))
+    assert np.ptp(maps[0]) > 0
+    assert (maps[1] == maps[0]).all()
+    assert (maps[2] == maps[0]).all()

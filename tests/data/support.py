@@ -88,6 +88,34 @@ def save_nifti(path: Path, voxels: NDArray[np.generic], zooms: Sequence[float] =
     return path
 
 
+def save_series(
+    folder: Path,
+    stack: NDArray[np.generic],
+    uid: str = "1.2.3.4",
+    each: dict[str, list[Any]] | None = None,
+    **elements: Any,
+) -> list[Path]:
+    """Write slices (D, H, W) as files of one DICOM series, 3 mm apart along the head, the last one in the first file.
+
+    elements: of all files. each: of them one by one. None: a file without it.
+    """
+    paths = []
+    for number, pixels in enumerate(stack):
+        own = {
+            "SeriesInstanceUID": uid,
+            "Modality": "MR",
+            "ImagePositionPatient": [-10, -20, 5 + 3 * number],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            "PixelSpacing": [0.5, 0.25],
+            "InstanceNumber": number + 1,
+            **elements,
+            **{name: values[number] for name, values in (each or {}).items()},
+        }
+        path = folder / f"{len(stack) - number}.dcm"
+        paths.append(save_dicom(path, pixels, **{name: value for name, value in own.items() if value is not None}))
+    return paths
+
+
 def save_dicom(path: Path, pixels: NDArray[np.generic], kind: str = "MONOCHROME2", **elements: Any) -> Path:
     """Write pixels (H, W), (F, H, W) or, for a kind of colour, (..., H, W, 3) as an uncompressed DICOM file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.data import nifti
+from semidg.data import nifti, nifti_save
 from semidg.data.frames import Axis, planes
 from semidg.data.reading import plane_image, plane_mask
 from semidg.errors import DataError, SemidgError
@@ -202,8 +202,8 @@ def test_a_written_mask_has_the_geometry_of_its_image(tmp_path: Path, kind: type
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "v.nii.gz")
     labels = rng.integers(0, 3, nifti.read_header(tmp_path / "v.nii.gz").shape).astype(np.uint8)
-    nifti.save_like(tmp_path / "out" / "m.nii.gz", tmp_path / "v.nii.gz", labels)
-    nifti.save_like(tmp_path / "c.nii.gz", tmp_path / "v.nii.gz", labels, 1 / 255)
+    nifti_save.save_like(tmp_path / "out" / "m.nii.gz", tmp_path / "v.nii.gz", labels)
+    nifti_save.save_like(tmp_path / "c.nii.gz", tmp_path / "v.nii.gz", labels, 1 / 255)
     source, made = nib.load(tmp_path / "v.nii.gz"), nib.load(tmp_path / "out" / "m.nii.gz")
     assert made.shape == shape
     assert made.get_data_dtype() == np.uint8
@@ -218,7 +218,7 @@ def test_a_written_mask_has_the_geometry_of_its_image(tmp_path: Path, kind: type
     assert (np.asarray(made.dataobj).reshape(labels.shape) == labels).all()
     assert np.allclose(np.asarray(nib.load(tmp_path / "c.nii.gz").dataobj).reshape(labels.shape), labels / 255)
     with pytest.raises(SemidgError, match=r"m\.nii\.gz"):
-        nifti.save_like(tmp_path / "v.nii.gz" / "m.nii.gz", tmp_path / "v.nii.gz", labels)
+        nifti_save.save_like(tmp_path / "v.nii.gz" / "m.nii.gz", tmp_path / "v.nii.gz", labels)
 
 
 def test_nothing_is_logged_of_a_doubtful_header(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

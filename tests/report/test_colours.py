@@ -11,7 +11,8 @@ from PIL import Image
 
 from semidg.data.images import read_mask
 from semidg.report.colours import CLASS_COLOURS, TRUTH_COLOUR, class_colour, css, legend_png, palette
-from semidg.report.figures import overlay, save_png
+from semidg.report.figures import overlay
+from semidg.report.png import save_png
 
 
 def test_twenty_classes_have_colours_apart_from_each_other_and_from_the_truth() -> None:

@@ -20,7 +20,6 @@ from semidg.report.figures import (
     confidence_image,
     dice_chart,
     overlay,
-    save_png,
 )
 
 

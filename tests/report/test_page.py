@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from semidg.errors import RunError
-from semidg.report.figures import dice_chart, save_png
+from semidg.report.figures import dice_chart
+from semidg.report.png import save_png
 from semidg.report.page import write_page
 
 VOID = {"meta", "link", "img", "br"}

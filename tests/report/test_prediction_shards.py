@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -19,6 +20,7 @@ from semidg.networks.factory import make_pair
 from semidg.report import prediction_shards
 from semidg.report.prediction_jobs import find_jobs
 from semidg.report.prediction_shards import Settings, predict_shards
+from semidg.report.predictor import Options
 from tests_support import tiny_config
 
 
@@ -56,13 +58,13 @@ def test_only_what_is_missing_or_changed_is_computed_again(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, computed = tmp_path / "out", []
-    original = prediction_shards.predict_files
+    original = prediction_shards.predict_parts
 
-    def counting(bundle, jobs, *args, **kwargs):  # type: ignore[no-untyped-def]
-        computed.extend(job.image.name for job in jobs)
-        return original(bundle, jobs, *args, **kwargs)
+    def counting(bundle, parts, *args, **kwargs):  # type: ignore[no-untyped-def]
+        computed.extend(job.image.name for jobs in parts for job in jobs)
+        return original(bundle, parts, *args, **kwargs)
 
-    monkeypatch.setattr(prediction_shards, "predict_files", counting)
+    monkeypatch.setattr(prediction_shards, "predict_parts", counting)
 
     def predict(*, resume: bool = True, settings: Settings | None = None) -> list[str]:
         computed.clear()
@@ -85,7 +87,7 @@ def test_only_what_is_missing_or_changed_is_computed_again(
     for note in out.rglob("*.json"):
         note.write_text("{")
     assert predict() == every
-    assert predict(settings=Settings(model, refer_below=0.5)) == every
+    assert predict(settings=Settings(model, Options(refer_below=0.5))) == every
     assert predict() == every  # the results of other options lie there now
     assert predict(resume=False) == every
 
@@ -109,7 +111,7 @@ def test_volumes_are_resumed_with_all_their_files(model: Path, tmp_path: Path) -
     (out / "b_overlay.png").unlink()
     again = written(Settings(model))
     assert {name for name in again if again[name] != first[name]} == {f"b_{kind}" for kind in kinds}
-    other = written(Settings(model, slice_axis="x"))
+    other = written(Settings(model, Options(slice_axis="x")))
     assert all(other[name] != again[name] for name in again)
 
 
@@ -117,8 +119,8 @@ def test_a_killed_prediction_goes_on_where_it_was(model: Path, images: Path, tmp
     out = tmp_path / "out"
     jobs = find_jobs([images], out)
 
-    def dies(work, count):  # type: ignore[no-untyped-def]
-        work(0)
+    def dies(work):  # type: ignore[no-untyped-def]
+        work[0]()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -131,23 +133,22 @@ def test_a_killed_prediction_goes_on_where_it_was(model: Path, images: Path, tmp
     assert table(out) == ALL
 
 
-class Dying:
+def dying(folder: Path, number: int) -> Callable[[], None]:
     """Work whose worker dies the first time that it does number 1, and which refuses number 2."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, number: int) -> None:
-        with (self.folder / str(number)).open("a") as file:
+    def work() -> None:  # a closure, which Ray sends by value: its workers need not find this file
+        with (folder / str(number)).open("a") as file:
             file.write("x")
-        if number == 1 and (self.folder / "1").read_text() == "x":
+        if number == 1 and (folder / "1").read_text() == "x":
             os._exit(1)
         if number == 2:
             raise ValueError("number 2 is not liked")
 
+    return work
+
 
 def test_the_shard_of_a_dead_worker_is_computed_again(address: str, tmp_path: Path) -> None:
-    found = dict(RayTasks(address=address)(Dying(tmp_path), 4))
+    found = dict(RayTasks(address=address)([dying(tmp_path, k) for k in range(4)]))
     assert {number for number, error in found.items() if error is None} == {0, 1, 3}
     assert "number 2 is not liked" in str(found[2])
     assert (tmp_path / "1").read_text() == "xx"

@@ -72,6 +72,8 @@ class DataOptions:
     """M&Ms: also the times without masks, as unlabelled images."""
     slice_axis: Literal["auto", "x", "y", "z"] = "auto"
     """Axis across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
+    orientation: Literal["stored", "patient"] = "stored"
+    """Slices of a NIfTI volume as the file stores them, or turned by its affine to how they lie in the patient."""
     similarity: float = 0.95
     """Correlation above which two images are near-duplicates."""
     classes: int = 2
@@ -83,8 +85,8 @@ class DataOptions:
 
     def data_config(self, split: Mapping[str, Any] | None = None, labelled: float = 1.0) -> DataConfig:
         """The options as section ``data`` of a configuration, checked; ``split``: further keys of its ``split``."""
-        names = ("root", "more_roots", "layout", "groups", "include_normal", "all_times", "slice_axis", "ignore_label")
-        data = {name: getattr(self, name) for name in (*names, "domains")}
+        names = ("root", "more_roots", "layout", "groups", "include_normal", "all_times", "slice_axis", "orientation")
+        data = {name: getattr(self, name) for name in (*names, "ignore_label", "domains")}
         data["split"] = {"similarity": self.similarity, **(split or {})}
         values = {"data": data, "network": {"classes": self.classes}, "labelled": labelled}
         return parse_config(values, "options").data

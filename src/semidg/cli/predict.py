@@ -16,7 +16,7 @@ from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
     from semidg.report.prediction_shards import Run
-    from semidg.report.predictions import Prediction
+    from semidg.report.predictor import Prediction
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class PredictOptions:
     slice_axis: Literal["auto", "x", "y", "z"] | None = None
     """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder, else
     auto: that of the largest voxel spacing."""
+    orientation: Literal["stored", "patient"] | None = None
+    """Slices as a NIfTI file stores them, or turned by its affine to how they lie in the patient; by default that of
+    the training, where RUN is a run folder, else stored. The masks fit the file in both."""
+    masks_only: bool = False
+    """Write no confidence maps and overlays."""
     batch: int = 16
     """Images at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -73,22 +78,25 @@ def predict(arguments: Sequence[str]) -> int:
         raise ConfigError(
             "nothing to predict; give image files or folders: semidg predict RUN IMAGE_OR_FOLDER --out OUT"
         )
+    import torch
+
     from semidg.config import TrainerConfig
     from semidg.experiment.bundle import load_bundle
-    from semidg.experiment.device import choose_device, set_threads, usable_cores
+    from semidg.experiment.device import choose_device, set_threads
     from semidg.experiment.run import open_config
     from semidg.report.prediction_jobs import find_jobs
-    from semidg.report.prediction_shards import Settings, one_by_one, predict_shards
+    from semidg.report.prediction_shards import Settings, predict_shards
+    from semidg.report.predictor import Options
 
     model, trained = options.run, None
     if not model.is_file():
-        trained = open_config(options.run).data.slice_axis
+        trained = open_config(options.run).data
         model = options.run / "model" / "model.safetensors"
     bundle = load_bundle(model)
     set_threads(TrainerConfig())
     jobs = find_jobs(options.inputs, options.out)
-    run: Run = one_by_one
-    threads, device = usable_cores(), str(choose_device(options.device))
+    run: Run | None = None
+    threads, device = torch.get_num_threads(), str(choose_device(options.device))
     if options.executor == "ray":
         from semidg.experiment.ray_tasks import RayTasks
 
@@ -101,11 +109,19 @@ def predict(arguments: Sequence[str]) -> int:
         threads = options.cpus_per_worker
         device = ("cuda" if options.gpus_per_worker else "cpu") if options.device == "auto" else options.device
         model = model.absolute()
-        jobs = [job._replace(image=job.image.absolute()) for job in jobs]
+        jobs = [job.absolute() for job in jobs]
     with Bars() as bars:
-        axis = options.slice_axis or trained or "auto"
+        how = Options(
+            options.batch,
+            threads,
+            options.confidence,
+            options.refer_below,
+            options.slice_axis or (trained.slice_axis if trained else "auto"),
+            options.masks_only,
+            options.orientation or (trained.orientation if trained else "stored"),
+        )
         rows, problems, files = predict_shards(
-            Settings(model, options.confidence, options.refer_below, axis, options.batch, threads, device),
+            Settings(model, how, device),
             jobs,
             options.out,
             run=run,
@@ -113,7 +129,8 @@ def predict(arguments: Sequence[str]) -> int:
             size=options.shard,
             progress=lambda done, total: bars.report("predicting", done, total),
         )
-    print(f"{options.out}: {files} of {len(jobs)} images, each as _mask, _confidence and _overlay")
+    kinds = "_mask" if options.masks_only else "_mask, _confidence and _overlay"
+    print(f"{options.out}: {files} of {len(jobs)} images, each as {kinds}")
     if rows:
         print(_about_confidence(rows, options, bundle.calibration.n))
     if rows and bundle.network.classes > 2:

@@ -19,7 +19,7 @@ from semidg.types import Frame, Record
 #: Columns with a meaning; ``mask`` and ``masks`` are one. Others are passed over.
 COLUMNS = (
     *("image", "id", "mask", "masks", "domain", "class", "group"),
-    *("row_mm", "column_mm", "frame", "slice_mm", "vote"),
+    *("row_mm", "column_mm", "frame", "slice_mm", "vote", "series"),
 )
 
 _VOTES = {"": False, "no": False, "yes": True}
@@ -96,13 +96,14 @@ def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
     image = PurePosixPath(row["image"]).as_posix() if row["image"] else ""
     masks = split_masks(row["mask"] or row["masks"])
     windows = "\\" in row["image"] + row["mask"] + row["masks"]
-    for relative in (image, *masks):
+    series = row["series"] if row["frame"] else ""
+    for relative in (image, *masks, *filter(None, [series])):
         _require_file(root, relative, "; write its folders with /" if windows else "")
     if not (row["domain"] or domain):
         raise DataError("no domain, where other lines have one")
     frame = Frame.parse(row["frame"]) if row["frame"] else None
     return Record(
-        row["id"] or stem(image) + (f"/{frame}" if frame else ""),
+        row["id"] or stem(image) + (f"/{frame}" if frame and not series else ""),
         image,
         masks,
         row["domain"] or domain or "",
@@ -114,6 +115,8 @@ def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
         frame,
         parse_slice_mm(row["slice_mm"]),
         parse_vote(row["vote"]),
+        None,
+        series,
     )
 
 

@@ -124,7 +124,7 @@ def _key(root: Path, records: Sequence[Record], size: int, channels: int, classe
                 raise DataError(f"{path}: {error.strerror}; restore the file or index the data again") from error
             source: list[object] = [record.id, relative, status.st_size, status.st_mtime_ns]
             if record.frame is not None or record.vote:
-                source += [str(record.frame), record.vote]
+                source += [str(record.frame), record.vote, *filter(None, [record.series])]
             if record.ignore is not None:
                 source.append({"ignore": record.ignore})
             sources.append(source)

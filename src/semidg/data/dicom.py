@@ -16,6 +16,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from semidg.data.dicom_grey import to_grey
+from semidg.data.dicom_place import Place, place_of
 from semidg.data.grey import stretch
 from semidg.data.guard import DEFLATE_RATIO, MAX_BYTES, named, refuse_size
 from semidg.data.images import one_channel
@@ -28,12 +29,13 @@ _CM = 3  # unit code of an ultrasound region
 
 class Header(NamedTuple):
     """What the header of a file says, checked. frames: 1 for a single image. spacing: mm from row to row and from
-    column to column, None if the file does not tell it."""
+    column to column, None if the file does not tell it. place: whose image it is, and where in its series."""
 
     width: int
     height: int
     frames: int
     spacing: tuple[float, float] | None
+    place: Place
 
 
 def read_header(path: Path) -> Header:
@@ -52,24 +54,28 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     Raises DataError that names the file and the mend.
     """
     with named(path):
-        dataset, stack = _read(path)
-        kind = str(dataset.PhotometricInterpretation)
-        if kind == "PALETTE COLOR":
-            stack = np.stack([apply_color_lut(frame, dataset) for frame in stack])
-            bits = 8 * stack.dtype.itemsize
-        else:
-            bits = int(dataset.BitsStored)
-        if stack.ndim == 4:
-            return stack.astype(np.uint8) if bits == 8 else stretch(stack, 0, 2**bits - 1)
-        grey = to_grey(dataset, stack, path)
-        return 255 - grey if kind == "MONOCHROME1" else grey
+        return shown(*read_stored(path), path)
+
+
+def shown(dataset: pydicom.Dataset, stack: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """The frames of ``read_stored`` by the rules of ``read_pixels``."""
+    kind = str(dataset.PhotometricInterpretation)
+    if kind == "PALETTE COLOR":
+        stack = np.stack([apply_color_lut(frame, dataset) for frame in stack])
+        bits = 8 * stack.dtype.itemsize
+    else:
+        bits = int(dataset.BitsStored)
+    if stack.ndim == 4:
+        return stack.astype(np.uint8) if bits == 8 else stretch(stack, 0, 2**bits - 1)
+    grey = to_grey(dataset, stack, path)
+    return 255 - grey if kind == "MONOCHROME1" else grey
 
 
 def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
     """Class numbers of all frames (F, H, W), by the rules of ``masks`` for the stored numbers of the whole file: in a
     palette file the numbers of its entries, in a colour file (two classes only) a number for each colour."""
     with named(path):
-        _, stack = _read(path)
+        _, stack = read_stored(path)
         if stack.ndim == 4:
             if classes > 2 and (stack != stack[..., :1]).any():
                 raise DataError(f"{path}: a mask of {classes} classes in colour; save the class numbers as grey image")
@@ -77,8 +83,8 @@ def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[
         return labels(stack, path, classes, ignore)
 
 
-def _read(path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:
-    """The data set and its decoded frames, (F, H, W) or (F, H, W, 3)."""
+def read_stored(path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:
+    """The data set and its frames as they are stored, decoded: (F, H, W) or (F, H, W, 3)."""
     dataset = _dataset(path, stop_before_pixels=False)
     header = _checked(path, dataset)
     stack: NDArray[Any] | None = None
@@ -127,7 +133,7 @@ def _checked(path: Path, dataset: pydicom.Dataset) -> Header:
     samples = int(dataset.get("SamplesPerPixel") or 1)
     refuse_size(path, columns, rows, frames, samples * max(1, int(dataset.get("BitsAllocated") or 8) // 8))
     _require_decoder(path, dataset)
-    return Header(columns, rows, frames, _spacing(dataset))
+    return Header(columns, rows, frames, _spacing(dataset), place_of(dataset))
 
 
 def _require_decoder(path: Path, dataset: pydicom.Dataset) -> None:

@@ -49,6 +49,17 @@ def to_grey(dataset: Dataset, stack: NDArray[Any], path: Path) -> NDArray[np.uin
     return stretch(stack, *window(stack, path), turned=turned)
 
 
+def modality_values(dataset: Dataset, stack: NDArray[Any]) -> NDArray[Any]:
+    """Stored numbers (F, H, W) -> the values that they stand for, by the modality table or the rescaling of each frame:
+    float32 but where the stored numbers are the values."""
+    if dataset.get("ModalityLUTSequence"):
+        return np.stack([np.asarray(apply_modality_lut(frame, dataset), np.float32) for frame in stack])
+    rescales = [_rescale(dataset, number) for number in range(len(stack))]
+    if all(pair == (1, 0) for pair in rescales):
+        return stack
+    return np.stack([_affine(frame, *pair).astype(np.float32) for frame, pair in zip(stack, rescales, strict=True)])
+
+
 def windowed(values: NDArray[Any], voi: Window) -> NDArray[np.uint8]:
     """Values through a VOI window, 0 to 255. LINEAR: 255 ((v - (c - 0.5)) / (w - 1) + 0.5); LINEAR_EXACT:
     255 ((v - c) / w + 0.5); both cut off; SIGMOID: 255 / (1 + exp(-4 (v - c) / w))."""

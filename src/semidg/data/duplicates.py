@@ -89,7 +89,7 @@ def twin_groups(records: Sequence[Record], thumbnails: NDArray[np.generic], thre
     planes: dict[str, list[int]] = {}
     for number, record in enumerate(records):
         if record.frame is not None:
-            planes.setdefault(record.image, []).append(number)
+            planes.setdefault(record.file, []).append(number)
     copies: dict[bytes, int] = {}
     for members in planes.values():
         content = sha256(np.ascontiguousarray(thumbnails[members]).tobytes()).digest()

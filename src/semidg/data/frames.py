@@ -8,19 +8,28 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from semidg.data import dicom, nifti, pages
+from semidg.data.dicom_place import Place
 from semidg.data.images import is_dicom_name, is_nifti_name
 from semidg.data.paths import Problems, resolve_inside
+from semidg.data.series import join_series, with_patients
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
 #: Axis of a NIfTI volume across which its slices lie; auto: that of the largest voxel spacing.
 Axis = Literal["auto", "x", "y", "z"]
 
+#: stored: slices of a NIfTI volume as they are stored; patient: of the volume turned to LPI, see ``nifti``.
+Orientation = Literal["stored", "patient"]
+
+
+_AXES: tuple[Literal["x"], Literal["y"], Literal["z"]] = ("x", "y", "z")
+_TURNED: tuple[Literal["l"], Literal["p"], Literal["i"]] = ("l", "p", "i")
+
 
 class Planes(NamedTuple):
     """What a file holds. frames: its planes in order, volume by volume; None for a plain image. width, height: of a
     plane, in pixels. spacing: mm from row to row and from column to column. slice_mm: mm from one slice to the next.
-    orientation: of the stored axes of a NIfTI file, such as ``LPS``. What is not known is None."""
+    orientation: of the stored axes of a NIfTI file, such as ``LPS``. place: of a DICOM file. None: not known."""
 
     frames: tuple[Frame, ...] | None
     width: int
@@ -28,21 +37,22 @@ class Planes(NamedTuple):
     spacing: tuple[float, float] | None
     slice_mm: float | None
     orientation: str | None = None
+    place: Place | None = None
 
 
-def planes(path: Path, axis: Axis = "auto") -> Planes:
+def planes(path: Path, axis: Axis = "auto", orientation: Orientation = "stored") -> Planes:
     """The planes of an image file of any format; no pixel is decoded.
 
-    axis: see ``nifti.slice_axis``; only a NIfTI volume has one. Raises DataError that names the file and the mend.
+    axis, orientation: see ``nifti``; only a NIfTI volume has them. Raises DataError that names the file and the mend.
     """
     if is_nifti_name(path.name):
-        return _nifti(path, axis)
+        return _nifti(path, axis, orientation)
     if is_dicom_name(path.name):
-        width, height, count, spacing = dicom.read_header(path)
+        width, height, count, spacing, place = dicom.read_header(path)
     else:
-        (width, height, count), spacing = pages.read_header(path), None
+        (width, height, count), spacing, place = pages.read_header(path), None, None
     frames = tuple(Frame("f", number) for number in range(count)) if count > 1 else None
-    return Planes(frames, width, height, spacing, None)
+    return Planes(frames, width, height, spacing, None, None, place if place and any(place) else None)
 
 
 def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -> list[Record]:
@@ -71,21 +81,31 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
     return found
 
 
-def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: Axis = "auto") -> list[Record]:
-    """The records of a layout, those of a file that may hold several planes expanded by its header.
+def in_planes(
+    root: Path,
+    records: Sequence[Record],
+    problems: Problems,
+    axis: Axis = "auto",
+    orientation: Orientation = "stored",
+    patients: bool = False,
+) -> list[Record]:
+    """The records of a layout, those of a file that may hold several planes expanded by its header, and those of slices
+    of a DICOM series as planes of one volume. patients: DICOM headers say which images are of one patient.
 
     The masks of such an image must hold the same planes, in volumes that are stored in the same orientation. What
     cannot be read or does not fit goes to ``problems`` and is left out. A record that has a frame already stays one
     record and gets what it lacks of spacing; one that has a size already is left as it is.
     """
     found: list[Record] = []
+    places: dict[int, Place] = {}
     for record in records:
         if record.width or not any(map(may_hold_planes, (record.image, *record.masks))):
             found.append(record)
             continue
         try:
-            whole = planes(resolve_inside(root, record.image), axis)
+            whole = planes(resolve_inside(root, record.image), axis, orientation)
             if record.frame is not None:
+                places |= {len(found): whole.place} if whole.place else {}
                 spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm
                 found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
                 continue
@@ -95,8 +115,13 @@ def in_planes(root: Path, records: Sequence[Record], problems: Problems, axis: A
             continue
         for line in wrong:
             problems.add("size of image and mask differ", line)
-        found += [] if wrong else expand(record, whole)
-    return found
+        if not wrong:
+            planes_of = expand(record, whole)
+            places |= {len(found) + k: whole.place for k in range(len(planes_of)) if whole.place}
+            found += planes_of
+    if patients:
+        found = with_patients(found, places)
+    return join_series(root, found, places, problems) if places else found
 
 
 def may_hold_planes(name: str) -> bool:
@@ -107,7 +132,11 @@ def may_hold_planes(name: str) -> bool:
 def _unlike(root: Path, image: str, whole: Planes, mask: str) -> str | None:
     """What is different in the planes of a mask; None if nothing is."""
     same = whole.frames[0].axis if whole.frames else "f"
-    of_mask = planes(resolve_inside(root, mask), "auto" if same == "f" else same)
+    path = resolve_inside(root, mask)
+    if same == "f":
+        of_mask = planes(path)
+    else:
+        of_mask = planes(path, _AXES["xyzlpi".index(same) % 3], "patient" if same in _TURNED else "stored")
     if of_mask[:3] != whole[:3]:
         return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
     if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:
@@ -124,8 +153,11 @@ def _size_text(found: Planes) -> str:
     return f"{found.width} x {found.height} in {len(found.frames) // len(times)} planes{series}"
 
 
-def _nifti(path: Path, axis: Axis) -> Planes:
+def _nifti(path: Path, axis: Axis, orientation: Orientation) -> Planes:
     header = nifti.read_header(path)
+    turned = orientation == "patient" and len(header.shape) > 2
+    if turned:
+        header = nifti.in_patient_axes(header, path)
     shape, mm = header.shape, header.spacing
     if len(shape) == 2:
         frames, across, columns, rows = None, None, 0, 1
@@ -133,7 +165,7 @@ def _nifti(path: Path, axis: Axis) -> Planes:
         across = nifti.slice_axis(header, axis)
         columns, rows = (number for number in range(3) if number != across)
         times = range(shape[3]) if len(shape) == 4 else (None,)
-        letter: Literal["x", "y", "z"] = ("x", "y", "z")[across]
+        letter = _TURNED[across] if turned else _AXES[across]
         frames = tuple(Frame(letter, number, time) for time in times for number in range(shape[across]))
     row_mm, column_mm = mm[rows], mm[columns]
     spacing = None if row_mm is None or column_mm is None else (row_mm, column_mm)

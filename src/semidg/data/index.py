@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from semidg.data.duplicates import thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
-from semidg.data.frames import Axis
+from semidg.data.frames import Axis, Orientation
 from semidg.data.groups import pattern_groups, unite
 from semidg.data.index_file import (
     COLUMNS,
@@ -69,6 +69,7 @@ def index_data(
         more_roots=data.more_roots,
         groups=data.groups,
         slice_axis=data.slice_axis,
+        orientation=data.orientation,
         all_times=data.all_times,
         ignore_label=data.ignore_label,
         exclude=data.split.exclude,
@@ -98,6 +99,7 @@ def build_index(
     more_roots: Sequence[Path] = (),
     groups: str | None = None,
     slice_axis: Axis = "auto",
+    orientation: Orientation = "stored",
     all_times: bool = False,
     ignore_label: int | None = None,
     exclude: Path | None = None,
@@ -110,15 +112,15 @@ def build_index(
     error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
     styles (``data/styles.py``) in place of the domains of the layout. more_roots: further data sets, each root a
     domain (``data/roots.py``). groups: regular expression with one group, which finds the patient in the path of an
-    image. slice_axis, all_times: as in ``data`` of the configuration. A group holds near-duplicates, images of one
-    patient (by ``groups``, the layout or groups.csv), planes of one file, and whatever is chained to them.
-    ignore_label: the value in masks of pixels that are not known. exclude: a table of images to leave out
-    (``data/exclude.py``); groups and styles are made with them, so that those of the others stay as they are, and their
-    files may be bad. progress: called with (images done, all).
+    image. slice_axis, orientation, all_times: as in ``data`` of the configuration. A group holds near-duplicates,
+    images of one patient (by ``groups`` or else DICOM headers, the layout or groups.csv), planes of one file or
+    series, and whatever is chained to them. ignore_label: the value in masks of pixels that are not known. exclude: a
+    table of images to leave out (``data/exclude.py``); groups and styles are made with them, so that those of the
+    others stay as they are, and their files may be bad. progress: called with (images done, all).
     Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
     excluded = frozenset(() if exclude is None else read_exclusions(exclude))
-    choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label)
+    choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label, groups is None, orientation)
     found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records
     if exclude is not None and excluded - {record.id for record in records}:

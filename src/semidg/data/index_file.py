@@ -28,6 +28,9 @@ FRAME_COLUMNS = ("frame", "slice_mm", "vote")
 #: One more, there if a value in the masks is of pixels that are not known: that value.
 IGNORE_COLUMN = "ignore"
 
+#: One more, there if a record is a slice of a DICOM series: the first file of that series.
+SERIES_COLUMN = "series"
+
 
 @dataclass(frozen=True)
 class Index:
@@ -50,22 +53,24 @@ def write_index(index: Index, path: Path) -> None:
     """Write index.csv (UTF-8), complete or not at all; raises SemidgError if it cannot be written.
 
     Its columns are COLUMNS, SPACING_COLUMNS if a record has a spacing, FRAME_COLUMNS if one has any of these, and
-    IGNORE_COLUMN if one has a value to ignore.
+    IGNORE_COLUMN if one has a value to ignore, and SERIES_COLUMN if one is a slice of a series.
     """
     spaced = any(record.spacing for record in index.records)
     framed = any(r.frame is not None or r.slice_mm is not None or r.vote for r in index.records)
     ignoring = any(r.ignore is not None for r in index.records)
+    serial = any(r.series for r in index.records)
     with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)  # CRLF as in RFC 4180: a lone CR in a name is quoted then
         more = (*(SPACING_COLUMNS if spaced else ()), *(FRAME_COLUMNS if framed else ()))
-        writer.writerow((*COLUMNS, *more, *((IGNORE_COLUMN,) if ignoring else ())))
+        more += (*((IGNORE_COLUMN,) if ignoring else ()), *((SERIES_COLUMN,) if serial else ()))
+        writer.writerow((*COLUMNS, *more))
         for r in index.records:
             masks = join_masks(r.masks)
             spacing = (r.spacing or ("", "")) if spaced else ()
             row = (r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height, *spacing)
             plane = (r.frame or "", r.slice_mm or "", "yes" if r.vote else "") if framed else ()
             unknown = ("" if r.ignore is None else r.ignore,) if ignoring else ()
-            writer.writerow((*row, *plane, *unknown))
+            writer.writerow((*row, *plane, *unknown, *((r.series,) if serial else ())))
 
 
 def read_index(path: Path, root: Path, more_roots: Sequence[Path] = ()) -> Index:
@@ -114,7 +119,7 @@ def read_index(path: Path, root: Path, more_roots: Sequence[Path] = ()) -> Index
 
 def _require_inside(root: Path, record: Record, roots: Sequence[Path]) -> None:
     """Raise DataError if a file of the record lies in none of ``roots``, if there are any."""
-    for relative in (record.image, *record.masks) if roots else ():
+    for relative in (record.image, *record.masks, *filter(None, [record.series])) if roots else ():
         if not any((root / relative).is_relative_to(base) for base in roots):
             raise DataError(f"{printable(relative)}: lies in none of data.root and data.more_roots")
 
@@ -123,7 +128,8 @@ def _record(row: dict[str, str], root: Path) -> Record:
     if None in row or None in row.values():
         raise DataError("has another number of columns than the heading")
     masks = split_masks(row["masks"])
-    for relative in (row["image"], *masks):
+    series = row.get(SERIES_COLUMN, "")
+    for relative in (row["image"], *masks, *filter(None, [series])):
         resolve_inside(root, relative)
     width, height = int(row["width"]), int(row["height"])
     if not row["id"] or width < 1 or height < 1:
@@ -146,4 +152,5 @@ def _record(row: dict[str, str], root: Path) -> Record:
         parse_slice_mm(slice_mm),
         parse_vote(vote),
         int(ignore) if (ignore := row.get(IGNORE_COLUMN, "")) else None,
+        series,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from semidg.data import busi, csv_layout, folders, mms, nnunet, scgm
-from semidg.data.frames import Axis, in_planes
+from semidg.data.frames import Axis, Orientation, in_planes
 from semidg.data.paths import Problems
 from semidg.data_config import DataConfig
 from semidg.errors import DataError
@@ -16,18 +16,29 @@ from semidg.types import Record
 
 
 class Choices(NamedTuple):
-    """What a data set is read with, as in ``data`` of the configuration; a layout looks at what concerns it."""
+    """What a data set is read with, as in ``data`` of the configuration; a layout looks at what concerns it. patients:
+    DICOM headers say which images are of one patient, as no pattern does."""
 
     include_normal: bool = False
     classes: int = 2
     slice_axis: Axis = "auto"
     all_times: bool = False
     ignore_label: int | None = None
+    patients: bool = True
+    orientation: Orientation = "stored"
 
     @classmethod
     def of(cls, data: DataConfig, classes: int) -> Choices:
         """Those of a configuration."""
-        return cls(data.include_normal, classes, data.slice_axis, data.all_times, data.ignore_label)
+        return cls(
+            data.include_normal,
+            classes,
+            data.slice_axis,
+            data.all_times,
+            data.ignore_label,
+            data.groups is None,
+            data.orientation,
+        )
 
 
 class Layout(NamedTuple):
@@ -48,7 +59,7 @@ LAYOUTS: dict[str, Layout] = {
         "the folders and the table of the M&Ms challenge",
         mms.find_root,
         lambda root, problems, choices: mms.find_records(
-            root, problems, choices.classes, choices.slice_axis, choices.all_times
+            root, problems, choices.classes, choices.slice_axis, choices.all_times, choices.orientation
         ),
     ),
     "nnunet": Layout(
@@ -110,7 +121,7 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
         records = csv_layout.find_records(root, problems)
     else:
         records = LAYOUTS[name].find_records(located, problems, choices)
-    found = in_planes(located, records, problems, choices.slice_axis)
+    found = in_planes(located, records, problems, choices.slice_axis, choices.orientation, choices.patients)
     if choices.ignore_label is not None:
         found = [replace(record, ignore=choices.ignore_label) for record in found]
     return located, name, found, problems

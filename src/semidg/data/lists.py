@@ -164,7 +164,7 @@ def _list_text(records: Sequence[Record], root: Path) -> str:
 
 def _name(record: Record) -> str:
     """How a list calls an image."""
-    return record.image if record.frame is None else f"{record.image}#{record.frame}"
+    return record.image if record.frame is None or record.series else f"{record.image}#{record.frame}"
 
 
 def _refuse_foreign(folder: Path) -> None:

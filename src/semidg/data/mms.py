@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from semidg.data.frames import Axis, in_planes
+from semidg.data.frames import Axis, Orientation, in_planes
 from semidg.data.images import stem
 from semidg.data.paths import Problems, list_images, require_classes
 from semidg.data.tables import read_table
@@ -41,7 +41,12 @@ def find_root(folder: Path) -> Path | None:
 
 
 def find_records(
-    root: Path, problems: Problems, classes: int, axis: Axis = "auto", all_times: bool = False
+    root: Path,
+    problems: Problems,
+    classes: int,
+    axis: Axis = "auto",
+    all_times: bool = False,
+    orientation: Orientation = "stored",
 ) -> list[Record]:
     """Records of the slices of both times, in natural order; with ``all_times`` those of the others too, unlabelled.
 
@@ -61,7 +66,7 @@ def find_records(
         case = cases[code]
         given = () if "Unlabeled" in PurePosixPath(path).parts or code not in masks else (masks[code],)
         record = Record(code, path, given, case.vendor, "", code, 0, 0)
-        planes = in_planes(root, [record], problems, "z" if axis == "auto" else axis)
+        planes = in_planes(root, [record], problems, "z" if axis == "auto" else axis, orientation)
         there = {_time_of(plane) for plane in planes}
         if planes and (missing := set(case.times) - there):
             text = f"{path} has no time {min(missing)}; it has 0 to {max(there)}"

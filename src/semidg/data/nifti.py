@@ -3,7 +3,9 @@
 A slice is taken as the file stores it, image and mask by the same rule: of the two axes that lie in it, the first one
 runs along the columns (to the right) and the second one along the rows (down). So a slice across z has x to the right
 and y down, one across y has x to the right and z down, one across x has y to the right and z down. Nothing is turned
-or mirrored: a predicted mask fits the voxels of its file.
+or mirrored, unless a frame names an axis of the patient (``l``, ``p``, ``i``): then the same rule holds for the array
+turned to LPI, axes to the left, the back and the feet, so that a slice lies as on a radiologist's screen. Both are
+views of the stored voxels: what is written into one fits its file.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from semidg.data.grey import stretch, window
 from semidg.data.guard import DEFLATE_RATIO, named, refuse_size
 from semidg.data.masks import labels
 from semidg.errors import DataError
-from semidg.files import atomic_path
 from semidg.types import Frame
 
 _HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _axis_codes: Any = nib.orientations.aff2axcodes
 _MM = {1: 1000.0, 3: 0.001}  # xyzt_units: metre, micrometre; anything else is taken for mm
+#: To where the axes of an array turned to the patient run, and where they come from.
+PATIENT_AXES, _FROM = ("L", "P", "I"), ("R", "A", "S")
 _MAX_OFFSET = 2**24  # bytes before the voxels, extensions of the header among them
 
 
@@ -51,8 +54,8 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header:
     """The header, no voxels; raises DataError for a file that is no NIfTI image of up to four dimensions, is shorter
     than its header says or claims more than the limits of ``guard``."""
-    with named(path), closing(_opened(path)) as stream:
-        header = _parsed(path, stream.read(540))
+    with named(path), closing(opened(path)) as stream:
+        header = parsed(path, stream.read(540))
         dims = [int(n) for n in header["dim"]]
         shape = dims[1 : 1 + dims[0]] if 1 <= dims[0] <= 7 else []
         while len(shape) > 2 and shape[-1] == 1:
@@ -106,30 +109,6 @@ def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[
         return labels(voxels, path, classes, ignore)
 
 
-def save_like(path: Path, source: Path, voxels: NDArray[np.uint8], scale: float = 1.0) -> None:
-    """Write ``path``, a .nii.gz with the geometry of the NIfTI file ``source``: dimensions, affines and their codes,
-    voxel sizes, units. A reader sees voxels * scale; voxels: the shape of ``Header``.
-
-    Raises DataError if ``source`` cannot be read, SemidgError if ``path`` cannot be written.
-    """
-    with named(source), closing(_opened(source)) as stream:
-        header = _parsed(source, stream.read(540))
-    dims = [int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])]]
-    header.set_data_dtype(np.uint8)
-    header.set_data_offset(0)  # where nibabel puts them
-    for name in ("cal_min", "cal_max", "intent_code"):
-        header[name] = 0
-    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(voxels.reshape(dims, order="F"), None, header)
-    image.header.set_slope_inter(scale, 0)  # an image forgets that of the header it is made from
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
-    ):
-        image.to_stream(packed)
-
-
 def slice_axis(header: Header, axis: str) -> int:
     """The axis, 0 to 2, across which the slices of a volume lie. ``auto``: the axis of one voxel if there is one, else
     that of the largest voxel spacing; within 1 % of the largest, the last one."""
@@ -141,19 +120,48 @@ def slice_axis(header: Header, axis: str) -> int:
     return max(number for number, size in enumerate(sizes) if size >= 0.99 * max(sizes))
 
 
-def plane(volume: NDArray[np.uint8], frame: Frame | None) -> NDArray[np.uint8]:
-    """A view (H, W) into a volume (X, Y), (X, Y, Z) or (X, Y, Z, T), by the rule in the head of this module."""
+def in_patient_axes(header: Header, path: Path) -> Header:
+    """The header of the volume turned to LPI, not of an image of two dimensions. Raises DataError where the file does
+    not tell how its axes lie."""
+    if header.orientation is None:
+        raise DataError(
+            f"{path}: does not tell how its axes lie in the patient (no usable qform or sform); give it an affine, or "
+            "set data.orientation to stored"
+        )
+    order = _order(header.orientation)
+    shape = (*(header.shape[k] for k in order), *header.shape[3:])
+    x, y, z = (header.spacing[k] for k in order)
+    return header._replace(shape=shape, spacing=(x, y, z), orientation="".join(PATIENT_AXES))
+
+
+def plane(volume: NDArray[np.uint8], frame: Frame | None, orientation: str | None = None) -> NDArray[np.uint8]:
+    """A view (H, W) into a volume (X, Y), (X, Y, Z) or (X, Y, Z, T), by the rule in the head of this module.
+
+    orientation: that of ``Header``, needed for a frame across an axis of the patient.
+    """
     if frame is None:
         return volume.T
+    if frame.axis in "lpi":
+        assert orientation is not None  # the reader has seen to it
+        order = _order(orientation)
+        turned = [slice(None, None, 1 if orientation[k] in PATIENT_AXES else -1) for k in order]
+        volume = volume.transpose(*order, *range(3, volume.ndim))[tuple(turned)]
     if volume.ndim == 4:
         assert frame.time is not None  # the reader has seen to it
         volume = volume[..., frame.time]
-    across = "xyz".index(frame.axis)
+    across = "xyzlpi".index(frame.axis) % 3
     found: NDArray[np.uint8] = np.moveaxis(volume, across, 0)[frame.number].T
     return found
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _order(orientation: str) -> list[int]:
+    """The stored axis that each axis of the patient is."""
+    return [
+        next(k for k, code in enumerate(orientation) if code in pair) for pair in zip(PATIENT_AXES, _FROM, strict=True)
+    ]
+
+
+def opened(path: Path) -> IO[bytes]:
     """The file, unpacked if it is packed, whatever its ending says."""
     file = path.open("rb")
     packed = file.read(2) == b"\x1f\x8b"
@@ -169,7 +177,7 @@ def _read(path: Path) -> tuple[Header, NDArray[Any]]:
     header = read_header(path)
     voxels = np.empty(math.prod(header.shape), header.dtype)
     view = memoryview(cast(Any, voxels.view(np.uint8)))
-    with closing(_opened(path)) as stream:
+    with closing(opened(path)) as stream:
         stream.seek(header.offset)
         done = 0
         while done < len(view) and (count := stream.readinto(view[done:])):  # type: ignore[attr-defined]
@@ -180,7 +188,8 @@ def _read(path: Path) -> tuple[Header, NDArray[Any]]:
     return header, voxels.reshape(header.shape, order="F")
 
 
-def _parsed(path: Path, block: bytes) -> Any:
+def parsed(path: Path, block: bytes) -> Any:
+    """nibabel's header from the first bytes of a file; raises DataError where they are none of NIfTI."""
     for length, kind in _HEADERS.items():
         if len(block) >= length and length in (int.from_bytes(block[:4], end) for end in ("little", "big")):
             header = kind(block[:length], check=False)

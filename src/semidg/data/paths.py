@@ -16,6 +16,7 @@ PROBLEMS = {
     "file that cannot be used": "mend, replace or remove it",
     "mask without image": "add the image, correct the name, or remove the mask",
     "size of image and mask differ": "a mask must have the width and height of its image",
+    "series that is no volume": "the files of one series in a folder must have one size and lie at even distances",
     "name that is not unique": "two files claim one name; rename or remove one of them",
     "path that is not accepted": "a data set is read from plain files and folders below its root, with UTF-8 names",
     "mask without a known pixel": "remove such masks, then their images are unlabelled, or mend data.ignore_label",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semidg.data import dicom, nifti, pages
+from semidg.data import dicom, dicom_series, nifti, pages
 from semidg.data.images import is_dicom_name, is_nifti_name, read_image, read_mask
 from semidg.data.masks import majority, unite
 from semidg.data.paths import resolve_inside
@@ -35,6 +35,8 @@ class _Coding(NamedTuple):
 
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:
     """The image as uint8 (H, W, channels), ``channels`` 1 or 3; raises DataError that names the file."""
+    if record.series and record.frame is not None:
+        return in_channels(_slice(root, record.series, record.frame.number), channels)
     return plane_image(resolve_inside(root, record.image), record.frame, channels, 1 + len(record.masks))
 
 
@@ -47,7 +49,8 @@ def record_mask(root: Path, record: Record, classes: int = 2) -> NDArray[np.uint
     paths = [resolve_inside(root, mask) for mask in record.masks]
     if not paths:
         raise DataError(f"{record.image}: its mask was asked for, but it has none")
-    masks = [plane_mask(path, record.frame, classes, 1 + len(paths), record.ignore) for path in paths]
+    frame = None if record.series else record.frame
+    masks = [plane_mask(path, frame, classes, 1 + len(paths), record.ignore) for path in paths]
     return majority(masks, paths, classes) if record.vote else unite(masks, paths)
 
 
@@ -61,6 +64,16 @@ def plane_image(path: Path, frame: Frame | None, channels: int, keep: int = 2) -
     if frame is None and _by_pillow(path):
         return read_image(path, channels)
     pixels = _plane(path, frame, None, keep)
+    return in_channels(pixels, channels)
+
+
+def series_image(root: Path, first: str, number: int, channels: int) -> NDArray[np.uint8]:
+    """A slice, from 0, of the DICOM series that begins with the file ``first``, as uint8 (H, W, channels)."""
+    return in_channels(_slice(root, first, number), channels)
+
+
+def in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Grey (H, W) or colour (H, W, 3) as (H, W, channels), 1 or 3."""
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], channels, axis=2)
     return np.array(pixels) if channels == 3 else np.array(Image.fromarray(pixels).convert("L"))[..., None]
@@ -83,7 +96,10 @@ def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
     whatever other threads read. A file that cannot be read is no error here; reading a plane of it is."""
     held: list[Decoded] = []
     coding = _Coding(classes, record.ignore)
-    if record.frame is not None:
+    if record.series:
+        with suppress(DataError):
+            held.append(_series(root, record.series))
+    elif record.frame is not None:
         for relative, kind in ((record.image, None), *((mask, coding) for mask in record.masks)):
             with suppress(DataError):
                 held.append(_decoded(resolve_inside(root, relative), kind, 1))
@@ -92,8 +108,27 @@ def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
 
 def by_file(records: Iterable[Record]) -> Iterator[list[Record]]:
     """The records in order, those that follow one another and are planes of the same files in one list."""
-    for _, unit in groupby(records, lambda r: (r.id if r.frame is None else None, r.image, r.masks)):
+    for _, unit in groupby(records, _file_of):
         yield list(unit)
+
+
+def _file_of(record: Record) -> tuple[object, ...]:
+    """What is the same for all planes of one file, and for slices of one series."""
+    return (
+        (record.series,) if record.series else (record.id if record.frame is None else None, record.image, record.masks)
+    )
+
+
+def _slice(root: Path, first: str, number: int) -> NDArray[np.uint8]:
+    stack = _series(root, first).pixels
+    if number >= len(stack):
+        raise DataError(f"{root / first}: its series has {len(stack)} slices, none {number}; index the data again")
+    found: NDArray[np.uint8] = stack[number]
+    return found
+
+
+def _series(root: Path, first: str) -> Decoded:
+    return _store.get(resolve_inside(root, first), "series", lambda: dicom_series.read_series(root, first))
 
 
 def _by_pillow(path: Path) -> bool:
@@ -104,15 +139,21 @@ def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -
     """(H, W) or (H, W, 3) of the image, or with a coding of the mask."""
     pixels = _read(path, coding) if frame is None else _decoded(path, coding, keep).pixels
     if is_nifti_name(path.name):
+        orientation = None
+        if frame is not None and frame.axis in "lpi" and pixels.ndim > 2:
+            orientation = nifti.read_header(path).orientation
+            shape = nifti.in_patient_axes(nifti.read_header(path), path).shape
+        else:
+            shape = pixels.shape
         times = pixels.shape[3] if pixels.ndim == 4 else 1
         if frame is None:
             fits = pixels.ndim == 2
         else:
-            axis = "xyzf".index(frame.axis)
-            fits = axis < 3 <= pixels.ndim and frame.number < pixels.shape[axis]
+            axis = "xyzlpi".find(frame.axis)
+            fits = axis >= 0 and pixels.ndim >= 3 and frame.number < shape[axis % 3]
             fits = fits and (pixels.ndim == 3 or (frame.time is not None and frame.time < times))
         if fits:
-            return np.ascontiguousarray(nifti.plane(pixels, frame))
+            return np.ascontiguousarray(nifti.plane(pixels, frame, orientation))
         count = f"{' x '.join(map(str, pixels.shape))} voxels"
     else:
         number = 0 if frame is None else frame.number

@@ -92,5 +92,6 @@ def _below(record: Record, prefix: Path, domain: str) -> Record:
         image=(prefix / record.image).as_posix(),
         masks=tuple((prefix / mask).as_posix() for mask in record.masks),
         domain=domain,
+        series=record.series and (prefix / record.series).as_posix(),
         group=record.group and f"{domain}:{record.group}",
     )

@@ -51,7 +51,7 @@ def style_features(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def file_means(records: Sequence[Record], features: NDArray[np.float64]) -> NDArray[np.float64]:
     """The features (N, 35) of N records, of planes of one file the mean: a file has one style."""
-    _, file = np.unique([r.id if r.frame is None else f"{r.image}/" for r in records], return_inverse=True)
+    _, file = np.unique([r.id if r.frame is None else f"{r.file}/" for r in records], return_inverse=True)
     sums = np.zeros((file.max() + 1, features.shape[1]))
     np.add.at(sums, file, features)
     means: NDArray[np.float64] = (sums / np.bincount(file)[:, None])[file]

@@ -24,6 +24,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from semidg.evaluation.predict import label_map
+
 #: Probabilities below this are raised to it wherever a logarithm is taken.
 FLOOR = 1e-7
 
@@ -143,11 +145,11 @@ class PredictionSums:
 
     def add(self, probabilities: Tensor) -> None:
         """One plane, (K, H, W)."""
-        labels = probabilities.argmax(0)
+        labels, values = label_map(probabilities), probabilities.detach().cpu().numpy()
         for k in range(len(self.totals)):
-            inside = probabilities[k + 1][labels == k + 1]
-            self.totals[k] += float(inside.sum(dtype=torch.float64))
-            self.counts[k] += inside.numel()
+            inside = values[k + 1][labels == k + 1]
+            self.totals[k] += float(torch.from_numpy(inside).sum(dtype=torch.float64))
+            self.counts[k] += inside.size
 
     def scores(self) -> list[float | None]:
         """Of all that was added, one a foreground class."""

@@ -76,8 +76,8 @@ def cases_of(records: Sequence[Record]) -> list[Case]:
     """The records as cases, in the order in which each first appears.
 
     The id of a volume is what the ids of its planes have in common: without the frame at the end and what sets it
-    apart, and with the time where there is one. Where that names two cases, both take the name of their volume.
-    Raises DataError for a plane that stands twice.
+    apart, and with the time where there is one; of a DICOM series the folder in the id of its first slice. Where that
+    names two cases, both take the name of their volume. Raises DataError for a plane that stands twice.
     """
     planes: dict[str, list[Record]] = {}
     for record in records:
@@ -102,6 +102,8 @@ def _common_id(record: Record) -> str:
     frame = record.frame
     if record.volume is None or frame is None:
         return record.id
+    if record.series:
+        return record.id.rpartition("/")[0] or record.volume
     spelled = f"{frame.axis}0*{frame.number}"
     if frame.time is not None:
         spelled = f"(?:t0*{frame.time}{spelled}|{spelled}t0*{frame.time})"

@@ -65,6 +65,7 @@ def evaluate_elsewhere(
         data.split.similarity,
         classes=config.network.classes,
         slice_axis=data.slice_axis,
+        orientation=data.orientation,
         ignore_label=data.ignore_label,
     )
     cache = open_images(other, index, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from semidg.experiment.ray_executor import connect
 
@@ -11,8 +11,11 @@ _RETRIES = 3  # of a task whose worker or machine has died
 
 
 class RayTasks:
-    """A callable (work, count): computes ``work(0)`` to ``work(count - 1)`` and gives (number, error or None) as they
-    are done. A task whose worker dies is computed again, three times at most; an error of its own is not."""
+    """A callable: calls each of ``work`` somewhere and gives (its number, error or None) as they are done.
+
+    A task whose worker dies is computed again, three times at most; an error of its own is not. What a task loads and
+    keeps, a model say, serves the later ones that come to the same worker.
+    """
 
     def __init__(
         self, slots: int | None = None, *, cpus: int = 1, gpus: float = 0.0, address: str | None = None
@@ -20,16 +23,15 @@ class RayTasks:
         """slots: tasks at once, None for as many as fit. Raises ConfigError as ``RayExecutor`` does."""
         self.slots, self.cpus, self.gpus, self.address = slots, cpus, gpus, address
 
-    def __call__(self, work: Callable[[int], None], count: int) -> Iterator[tuple[int, str | None]]:
+    def __call__(self, work: Sequence[Callable[[], None]]) -> Iterator[tuple[int, str | None]]:
         ray, owns, fit = connect(self.cpus, self.gpus, self.address)
         try:
             task = ray.remote(max_retries=_RETRIES, num_cpus=self.cpus, num_gpus=self.gpus)(_call)
-            shared = ray.put(work)
             running = {}
-            waiting = iter(range(count))
+            waiting = enumerate(work)
             while True:
-                for number in waiting:
-                    running[task.remote(shared, number)] = number
+                for number, one in waiting:
+                    running[task.remote(one)] = number
                     if len(running) >= min(self.slots or fit, fit):
                         break
                 if not running:
@@ -50,5 +52,5 @@ class RayTasks:
                     ray.shutdown()
 
 
-def _call(work: Callable[[int], None], number: int) -> None:
-    work(number)
+def _call(work: Callable[[], None]) -> None:
+    work()

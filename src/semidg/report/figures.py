@@ -31,6 +31,9 @@ Picture = npt.NDArray[np.uint8]
 #: Methods in a chart, in order; the dark end first, so that two methods also differ in print without colour.
 METHOD_COLOURS = ("#6b7280", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
+#: (256, 3), a confidence of 0 to 1: cividis, dark blue to yellow, the same to all forms of colour vision.
+CONFIDENCE_COLOURS: Picture = mpl.colormaps["cividis"](np.arange(256), bytes=True)[:, :3]
+
 _FILL = 0.3
 _PANEL = 2.1  # width of a picture in the comparison figure, inches
 _SHARP = 400  # pictures below this side are enlarged for it, so that contours stay thin
@@ -47,29 +50,45 @@ def overlay(
     cuts a mask there is no line. Lines are ``thickness`` pixels wide, by default 1 up to a side of 375 and then 1
     more for each 250. Ignored pixels of the truth are drawn as background.
     """
-    result = _rgb(image).astype(np.float32)
+    result = _rgb(image).copy()
     height, width = result.shape[:2]
     for name, labels in (("mask", mask), ("truth", truth)):
         if labels is not None and labels.shape != (height, width):
             raise ValueError(f"{name} is {labels.shape}, the image {(height, width)}: bring them to one size first")
     thickness = thickness or max(1, round(min(height, width) / 250))
-    for number in np.unique(mask[mask > 0]):
+    box = _box(mask > 0)
+    part, labels = result[box], mask[box]
+    for number in np.unique(labels[labels > 0]):
         colour = np.array(class_colour(int(number)), np.float32)
-        inside = mask == number
+        inside = labels == number
         line = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
-        result[inside] = (1 - _FILL) * result[inside] + _FILL * colour
-        result[line] = colour
+        part[inside] = ((1 - _FILL) * part[inside].astype(np.float32) + _FILL * colour).round()
+        part[line] = colour
     if truth is not None:
         for number in np.unique(truth[(truth > 0) & (truth != IGNORE_INDEX)]):
             inside = truth == number
             result[binary_dilation(inside, iterations=thickness) & ~inside] = TRUTH_COLOUR
-    return np.asarray(result.round().clip(0, 255), dtype=np.uint8)
+    return result
+
+
+def _box(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The part of (H, W) with all pixels inside and, where the frame leaves room, one pixel round them: a line drawn in
+    it is that of the whole."""
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return slice(0, 0), slice(0, 0)
+    return slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
+
+
+def confidence_numbers(confidence: npt.NDArray[np.floating[Any]]) -> Picture:
+    """A confidence map (H, W) in [0, 1] as colours of CONFIDENCE_COLOURS: 256 equal steps, (H, W) of 0 to 255."""
+    steps = np.fmax(confidence * len(CONFIDENCE_COLOURS), 0)  # of a number and NaN it takes the number
+    return np.asarray(np.minimum(steps, len(CONFIDENCE_COLOURS) - 1), dtype=np.uint8)
 
 
 def confidence_image(confidence: npt.NDArray[np.floating[Any]]) -> Picture:
-    """A confidence map (H, W) in [0, 1] as colours (H, W, 3): cividis, dark blue for 0 and yellow for 1."""
-    colours = mpl.colormaps["cividis"](np.clip(confidence, 0, 1), bytes=True)
-    return np.asarray(colours, dtype=np.uint8)[..., :3]
+    """The same as a picture (H, W, 3)."""
+    return CONFIDENCE_COLOURS[confidence_numbers(confidence)]
 
 
 def comparison_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
@@ -172,21 +191,6 @@ def dice_chart(cases: Mapping[str, pd.DataFrame], path: Path, metric: str = "dic
     handles = [Patch(color=METHOD_COLOURS[i % len(METHOD_COLOURS)], label=name) for i, name in enumerate(cases)]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False)
     _save_figure(figure, path)
-
-
-def save_png(array: Picture, path: Path, palette: npt.NDArray[np.uint8] | None = None) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG; the file appears whole or not at all.
-
-    palette: (n, 3), the colour in which a viewer shows each number of (H, W); the file keeps the numbers.
-    """
-    if array.dtype != np.uint8:
-        raise ValueError(f"a PNG is written from uint8, not {array.dtype}")
-    buffer = io.BytesIO()
-    picture = Image.fromarray(array)
-    if palette is not None:
-        picture.putpalette(palette.tobytes())
-    picture.save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
 
 
 def _rgb(image: Picture) -> Picture:

@@ -1,4 +1,7 @@
-"""What is to be predicted, and in which pieces: files and folders -> jobs -> batches of images, or one volume."""
+"""What is to be predicted, and in which pieces: files and folders -> jobs -> batches of images, or one volume.
+
+The slices of a DICOM series in a folder are one job; a slice that is given by itself is an image.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from semidg.data.frames import Axis, Planes, may_hold_planes, planes
-from semidg.data.images import is_image_name, is_nifti_name, stem
+from semidg.data.dicom_series import Series, arrange, in_folder
+from semidg.data.frames import Axis, Orientation, Planes, may_hold_planes, planes
+from semidg.data.images import is_dicom_name, is_image_name, is_nifti_name, stem
 from semidg.errors import ConfigError, DataError
 from semidg.types import Frame
 
@@ -16,11 +20,17 @@ _MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
 
 
 class Job(NamedTuple):
-    """An image, and where its results go: the path without ``_mask.png``. frame: of a film, else None."""
+    """An image, and where its results go: the path without ``_mask.png``. frame: of a film, else None. series: all
+    files of a DICOM series, of which ``image`` is the first by name."""
 
     image: Path
     target: Path
     frame: Frame | None = None
+    series: tuple[Path, ...] = ()
+
+    def absolute(self) -> Job:
+        """The job for another working folder."""
+        return self._replace(image=self.image.absolute(), series=tuple(path.absolute() for path in self.series))
 
     @property
     def name(self) -> str:
@@ -41,7 +51,10 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             files = [p for p in files if inside not in p.resolve().parents and not _is_mask(p)]
             if not files:
                 raise DataError(f"{source}: no image in this folder or below it")
-            jobs += [Job(p, out / stem(str(p.relative_to(source)))) for p in files]
+            volumes = _series_in(source, files, out)
+            slices = {path for job in volumes for path in job.series}
+            jobs += volumes
+            jobs += [Job(p, out / stem(str(p.relative_to(source)))) for p in files if p not in slices]
         elif source.exists():
             jobs.append(Job(source, out / stem(source.name)))
         else:
@@ -55,21 +68,25 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
 
 
 class Volume(NamedTuple):
-    """A NIfTI file and what its header says."""
+    """A NIfTI file or DICOM series and what the headers say."""
 
     job: Job
     planes: Planes
+    series: Series | None = None
 
 
 def pieces(
-    jobs: Sequence[Job], batch: int, axis: Axis, problems: list[str]
+    jobs: Sequence[Job], batch: int, axis: Axis, orientation: Orientation, problems: list[str]
 ) -> Iterator[tuple[int, list[Job] | Volume]]:
-    """(files begun so far, up to ``batch`` images or one NIfTI file); a header that cannot be read is a problem."""
+    """(files begun so far, up to ``batch`` images or one volume); a header that cannot be read is a problem."""
     waiting: list[Job] = []
     targets = {job.target for job in jobs}
     for done, job in enumerate(jobs, start=1):
         try:
-            found = planes(job.image, axis) if may_hold_planes(job.image.name) else None
+            if job.series:
+                yield done, _volume(job)
+                continue
+            found = planes(job.image, axis, orientation) if may_hold_planes(job.image.name) else None
         except DataError as error:
             problems.append(str(error))
             continue
@@ -98,6 +115,40 @@ def _frames(job: Job, found: Planes | None) -> Iterator[Job]:
     digits = len(str(len(found.frames) - 1))
     for frame in found.frames:
         yield Job(job.image, job.target.with_name(f"{job.target.name}_f{frame.number:0{digits}}"), frame)
+
+
+def _series_in(source: Path, files: Sequence[Path], out: Path) -> list[Job]:
+    """A job for each DICOM series of several files in one folder. It is called like the folder, or like its first file
+    where the folder holds several series."""
+    folders: dict[Path, set[Path]] = {}
+    for path in files:
+        if is_dicom_name(path.name):
+            folders.setdefault(path.parent, set()).add(path)
+    jobs = []
+    for folder, own in folders.items():
+        found = [[folder / each.name for each in slices] for slices in in_folder(folder, ".").values()]
+        found = [some for names in found if len(some := [path for path in names if path in own]) > 1]
+        within = folder.relative_to(source)
+        for names in found:
+            name = within / stem(names[0].name) if len(found) > 1 else within
+            target = out / name if name.name else out / source.resolve().name
+            jobs.append(Job(names[0], target, None, tuple(names)))
+    return jobs
+
+
+def _volume(job: Job) -> Volume:
+    """Raises DataError that names the first file where the series is no volume."""
+    folder = job.image.parent
+    own = {path.name for path in job.series}
+    slices = [each for some in in_folder(folder, ".").values() for each in some if each.name in own]
+    if len(slices) != len(own):
+        raise DataError(f"{job.image}: files of its series are gone; start again")
+    try:
+        series = arrange(slices, folder)
+    except DataError as error:
+        raise DataError(f"{folder / str(error)}") from error
+    frames = tuple(Frame("z", number) for number in range(len(series.files)))
+    return Volume(job, Planes(frames, series.width, series.height, series.spacing, series.slice_mm), series)
 
 
 def _is_mask(path: Path) -> bool:

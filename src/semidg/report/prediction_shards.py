@@ -11,33 +11,30 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
-from semidg.data.frames import Axis
 from semidg.errors import DataError
 from semidg.experiment.bundle import Bundle, load_bundle
 from semidg.files import write_text
 from semidg.report.prediction_jobs import Job
-from semidg.report.predictions import Predicted, Prediction, predict_files, write_table
+from semidg.report.predictions import Predicted, predict_parts, write_table
+from semidg.report.predictor import Options, Prediction
 
 _NOTES = ".predict"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a prediction depends on beside its image; the arguments of ``predict_files``."""
+    """What a prediction depends on beside its image."""
 
     model: Path
-    confidence: Literal["probability", "variance"] = "probability"
-    refer_below: float = 0.0
-    slice_axis: Axis = "auto"
-    batch: int = 16
-    threads: int = 2
+    options: Options = field(default_factory=Options)
     device: str = "cpu"
 
     def folder(self, out: Path) -> Path:
@@ -46,21 +43,16 @@ class Settings:
             model = hashlib.sha256(self.model.read_bytes()).hexdigest()
         except OSError as error:
             raise DataError(f"{self.model}: cannot be read ({error.strerror})") from error
-        text = json.dumps([model, self.confidence, self.refer_below, self.slice_axis])
+        of = self.options
+        more = ["masks"] * of.masks_only + [of.orientation] * (of.orientation != "stored")
+        text = json.dumps([model, of.confidence, of.refer_below, of.slice_axis, *more])
         return out / _NOTES / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Run(Protocol):
-    """Computes ``work`` of each shard somewhere; gives (shard, error or None) as they are done."""
+    """Computes each of the shards somewhere; gives (its number, error or None) as they are done."""
 
-    def __call__(self, work: Callable[[int], None], count: int) -> Iterator[tuple[int, str | None]]: ...
-
-
-def one_by_one(work: Callable[[int], None], count: int) -> Iterator[tuple[int, str | None]]:
-    """In this process."""
-    for number in range(count):
-        work(number)
-        yield number, None
+    def __call__(self, work: Sequence[Callable[[], None]]) -> Iterator[tuple[int, str | None]]: ...
 
 
 def predict_shards(
@@ -68,15 +60,16 @@ def predict_shards(
     jobs: Sequence[Job],
     out: Path,
     *,
-    run: Run = one_by_one,
+    run: Run | None = None,
     resume: bool = False,
     size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """``predict_files`` of all jobs in shards of ``size``, and one OUT/predictions.csv of them.
 
-    resume: images that are noted as done by the same model with the same options, have not changed since, and whose
-    results are all there, are not computed again. A shard that could not be computed is one problem.
+    run: where; None is this process, which begins with the next shard before one is done. resume: images that are noted
+    as done by the same model with the same options, have not changed since, and whose results are all there, are not
+    computed again. A shard that could not be computed is one problem.
     """
     notes = settings.folder(out)
     for other in (out / _NOTES).glob("*"):
@@ -87,79 +80,91 @@ def predict_shards(
     left: list[Job] = []
     for job in (job._replace(target=job.target.absolute()) for job in jobs):
         entry = known.get(_key(job, out))
-        if entry is not None and entry["stamp"] == _stamp(job.image):
+        if entry is not None and entry["stamp"] == _stamp(job):
             rows += [Prediction(*row) for row in entry["rows"]]
         else:
             left.append(job)
-    shards = [left[k : k + size] for k in range(0, len(left), size)]
-    paths = [
-        notes / f"{hashlib.sha256(repr([_key(j, out) for j in shard]).encode()).hexdigest()[:16]}.json"
-        for shard in shards
-    ]
-    for path in paths:
-        path.unlink(missing_ok=True)
-    work = Shards(settings, shards, out.absolute(), [path.absolute() for path in paths])
+    work = [Shard(settings, left[k : k + size], out.absolute(), notes.absolute()) for k in range(0, len(left), size)]
+    for shard in work:
+        shard.note.unlink(missing_ok=True)
     problems: list[str] = []
     done = files = len(jobs) - len(left)
-    for number, error in run(work, len(shards)):
+    here = _here(work, lambda count, _: progress(done + count, len(jobs)) if progress else None)
+    for number, error in here if run is None else run(work):
+        shard = work[number]
         if error is None:
-            note = json.loads(paths[number].read_text("utf-8"))
+            note = json.loads(shard.note.read_text("utf-8"))
             rows += [Prediction(*row) for entry in note["done"].values() for row in entry["rows"]]
             rows += [Prediction(*row) for row in note["others"]]
             problems += note["problems"]
             files += note["files"]
         else:
-            first, last = shards[number][0].image, shards[number][-1].image
+            first, last = shard.jobs[0].image, shard.jobs[-1].image
             problems.append(f"{first} to {last}: not predicted ({error}); continue with --resume")
-        done += len(shards[number])
-        if progress:
-            progress(done, len(jobs))
+        if run is not None:
+            done += len(shard.jobs)
+            if progress:
+                progress(done, len(jobs))
     if rows:
         write_table(rows, out / "predictions.csv")
     return Predicted(rows, problems, files)
 
 
 @dataclass(frozen=True)
-class Shards:
-    """Computes a shard by its number, in any process that sees the same files."""
+class Shard:
+    """Some of the images; computed in any process that sees the same files."""
 
     settings: Settings
-    shards: Sequence[Sequence[Job]]
+    jobs: Sequence[Job]
     out: Path
-    notes: Sequence[Path]
+    notes: Path
 
-    def __call__(self, number: int) -> None:
-        """Predict a shard and write its note."""
-        s, jobs = self.settings, self.shards[number]
-        rows, problems, files = predict_files(
-            _bundle(s.model),
-            jobs,
-            self.out,
-            torch.device(s.device),
-            batch=s.batch,
-            threads=s.threads,
-            confidence=s.confidence,
-            refer_below=s.refer_below,
-            slice_axis=s.slice_axis,
-            table=False,
-        )
-        found: dict[str, list[Prediction]] = {_key(job, self.out): [] for job in jobs}
+    @property
+    def note(self) -> Path:
+        """Where it is noted what was done."""
+        keys = repr([_key(job, self.out) for job in self.jobs])
+        return self.notes / f"{hashlib.sha256(keys.encode()).hexdigest()[:16]}.json"
+
+    def __call__(self) -> None:
+        """Predict the images and write the note."""
+        for _ in _here([self]):
+            pass
+
+    def write_note(self, predicted: Predicted) -> None:
+        """After all results of the shard: a note says that they are there."""
+        rows, problems, files = predicted
+        found: dict[str, list[Prediction]] = {_key(job, self.out): [] for job in self.jobs}
         for row in rows:  # scan_2_mask.png is of scan_2, not of scan
             own = [key for key in found if row.mask.startswith(f"{key}_")]
             found[max(own, key=len)].append(row)
-        bad = {_key(job, self.out) for job in jobs if any(p.startswith(f"{job.image}:") for p in problems)}
+        bad = {_key(job, self.out) for job in self.jobs if any(p.startswith(f"{job.image}:") for p in problems)}
         entries = {
             _key(job, self.out): {
-                "stamp": _stamp(job.image),
+                "stamp": _stamp(job),
                 "rows": found[_key(job, self.out)],
                 "files": _written(found[_key(job, self.out)], self.out),
             }
-            for job in jobs
+            for job in self.jobs
             if _key(job, self.out) not in bad
         }
         others = [row for key in bad for row in found[key]]
         note = {"done": entries, "others": others, "problems": problems, "files": files}
-        write_text(self.notes[number], json.dumps(note) + "\n")
+        write_text(self.note, json.dumps(note) + "\n")
+
+
+def _here(
+    shards: Sequence[Shard], progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[int, str | None]]:
+    """Compute shards of the same settings in this process."""
+    if not shards:
+        return
+    settings = shards[0].settings
+    parts = [shard.jobs for shard in shards]
+    device = torch.device(settings.device)
+    found = predict_parts(_bundle(settings.model), parts, shards[0].out, device, settings.options, progress)
+    for number, predicted in enumerate(found):
+        shards[number].write_note(predicted)
+        yield number, None
 
 
 @lru_cache(maxsize=1)
@@ -171,13 +176,15 @@ def _key(job: Job, out: Path) -> str:
     return job.target.absolute().relative_to(out.absolute()).as_posix()
 
 
-def _stamp(image: Path) -> list[Any]:
-    """What tells that an image is another one than before."""
-    try:
-        found = image.stat()
-    except OSError:
-        return [str(image.absolute())]
-    return [str(image.absolute()), found.st_size, found.st_mtime_ns]
+def _stamp(job: Job) -> list[Any]:
+    """What tells that an image, or a file of a series, is another one than before."""
+    found: list[Any] = []
+    for image in job.series or (job.image,):
+        found.append(str(image.absolute()))
+        with suppress(OSError):
+            status = image.stat()
+            found += [status.st_size, status.st_mtime_ns]
+    return found
 
 
 def _written(rows: Sequence[Prediction], out: Path) -> dict[str, int]:

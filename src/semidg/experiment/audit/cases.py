@@ -21,6 +21,7 @@ from semidg.errors import DataError
 from semidg.experiment.audit.issues import Issue
 from semidg.experiment.audit.markers import find_markers
 from semidg.experiment.audit.masks import check_mask
+from semidg.experiment.audit.texts import Line, find_text, is_near
 from semidg.method_config import FourierConfig
 from semidg.types import IGNORE_INDEX, Record
 
@@ -89,6 +90,7 @@ def look(root: Path, record: Record, classes: int, styled: bool = False) -> tupl
     if labels is not None:
         issues += check_mask(record, [] if record.vote else parts, labels)
         issues += _markers(record, rgb, grey, labels)
+    issues += _texts(record, grey, None if labels is None else labels > 0)
     case = _case(record, rgb, grey, labels)
     return replace(case, features=style_features(grey)) if styled else case, issues
 
@@ -134,6 +136,20 @@ def _markers(record: Record, rgb: Labels, grey: Labels, labels: Labels) -> Itera
     if found.coloured:
         text = f"{found.coloured} coloured pixels near the border of the mask"
         yield Issue(record.id, record.image, "colour at the lesion", text, found.coloured, box=found.ink)
+
+
+def _texts(record: Record, grey: Labels, foreground: NDArray[np.bool_] | None) -> Iterator[Issue]:
+    """The lines of text near the mask as one issue, the others as one."""
+    parts: dict[str, list[Line]] = {"text at the lesion": [], "text in the image": []}
+    for line in find_text(grey):
+        near = foreground is not None and is_near(line.box, foreground)
+        parts["text at the lesion" if near else "text in the image"].append(line)
+    for kind, lines in parts.items():
+        if lines:
+            letters = sum(line.letters for line in lines)
+            text = f"{letters} letters in {len(lines)} line(s)" + (", framed is the longest" if len(lines) > 1 else "")
+            longest = max(lines, key=lambda line: line.letters)
+            yield Issue(record.id, record.image, kind, text, letters, box=longest.box)
 
 
 def _case(record: Record, rgb: Labels, grey: Labels, labels: Labels | None) -> Case:

@@ -41,6 +41,10 @@ KINDS: dict[str, Kind] = {
         "with interpolation: threshold it and save it as PNG.",
     ),
     "size of image and mask differ": Kind("error", "A mask lies on its image only if the two have one size."),
+    "series that is no volume": Kind(
+        "error",
+        "The DICOM files of one series in a folder do not make a volume: one is missing, doubled or of another size.",
+    ),
     "mask without a known pixel": Kind(
         "error", "All pixels have the value of data.ignore_label: nothing can be learnt from it, or scored."
     ),
@@ -108,6 +112,11 @@ KINDS: dict[str, Kind] = {
         "Coloured pixels near the border of the mask, in a grey image: a coloured marker, or colour Doppler.",
         "number of coloured pixels",
     ),
+    "text at the lesion": Kind(
+        "warning",
+        "Burnt-in letters on the mask or near its border. A network may learn the letters in place of the lesion.",
+        "number of letters",
+    ),
     "holes": Kind(
         "note", "Background enclosed by the mask: meant, or forgotten to be filled.", "holes as a part of the mask"
     ),
@@ -115,6 +124,12 @@ KINDS: dict[str, Kind] = {
         "note", "The mask touches the frame of the image: its size and outline are not known whole.", "pixels on it"
     ),
     "several mask files": Kind("note", "Their union is the mask.", "number of files"),
+    "text in the image": Kind(
+        "note",
+        "Burnt-in letters away from the mask: a caption, a measurement, the name of the scanner. A network may learn "
+        "what they say, and they may name a person.",
+        "number of letters",
+    ),
     "near-duplicate": Kind(
         "note",
         "Two images that look the same. Splits keep them on one side; they count as one piece of evidence.",

@@ -57,7 +57,7 @@ def _of_group(cases: Sequence[Case], similarity: float, parts: Mapping[str, str]
     flat = _standardised(cases)
     marked = np.stack([np.zeros(SIDE * SIDE, bool) if c.mask is None else c.mask.ravel() > 0 for c in cases])
     masked = np.array([case.mask is not None for case in cases])
-    files = _codes([case.record.image for case in cases])
+    files = _codes([case.record.file for case in cases])
     classes = _codes([case.record.class_name for case in cases])
     domains = _codes([case.record.domain for case in cases])
     sides = _codes([SIDES.get(_part(case, parts), "") for case in cases])
