@@ -37,15 +37,44 @@ def _similar(a: np.ndarray, b: np.ndarray, threshold: float) -> bool:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(0, 25), st.sampled_from([0.3, 0.6, 0.9]), st.sampled_from([3, 512]))
-def test_groups_are_those_of_the_slow_definition(seed: int, count: int, threshold: float, block: int) -> None:
+@given(st.integers(0, 10_000), st.integers(0, 25), st.sampled_from([-0.1, 0.3, 0.6, 0.9]), st.data())
+def test_groups_are_those_of_the_slow_definition(seed: int, count: int, threshold: float, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
-    bases = rng.integers(0, 256, (4, 4, 4))
-    images = bases[rng.integers(0, 4, count)] + rng.normal(0, 40, (count, 4, 4))
-    images[rng.random(count) < 0.15] = rng.integers(0, 2)
+    bases = rng.integers(0, 256, (4, 4, 5))
+    images = bases[rng.integers(0, 4, count)] + rng.normal(0, 40, (count, 4, 5))
+    if threshold > 0:  # below it a constant image would be joined to all others
+        images[rng.random(count) < 0.15] = rng.integers(0, 2)
+    sizes = {"_BLOCK": [3, 512], "_COLUMNS": [2, 4096], "_ROWS": [2, 64], "_PAIRS": [0, 4, 2048], "_COARSE": [1, 3, 16]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "_BLOCK", block)
+        for name, choices in sizes.items():
+            patch.setattr(duplicates, name, data.draw(st.sampled_from(choices)))
         assert near_duplicate_groups(images, threshold).tolist() == _slow_groups(images, threshold)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 4, 16]))
+def test_the_bound_is_not_below_the_correlation(seed: int, coarse: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (30, 20, 24), dtype=np.uint8)
+    images[10:20] = images[:10] // 2 + images[10:20] // 3  # related ones
+    images[20:25] = images[:5]
+    images[25] = 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_COARSE", coarse)
+        bounding, constant = duplicates._bounding(images)
+    flat = images.reshape(30, -1).astype(float)
+    flat -= flat.mean(1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    assert (bounding @ bounding.T >= flat @ flat.T - 1e-6).all()
+    assert np.flatnonzero(constant).tolist() == [25]
+
+
+def test_many_equal_images_are_one_group_and_only_few_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.repeat(texture(1, 64, 64)[None].astype(np.uint8), 1500, 0)
+    whole: list[int] = []
+    normalised = duplicates._normalised
+    monkeypatch.setattr(duplicates, "_normalised", lambda part: (whole.append(len(part)), normalised(part))[1])
+    assert not near_duplicate_groups(images, 0.95).any()
+    assert sum(whole) < 1500 + 512 + 1500 + 2 * 1500  # once for the bounds, once for the first block, and little else
 
 
 def test_a_chain_of_twins_is_one_group_and_brightness_does_not_matter() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
-from semidg.errors import SemidgError
 from semidg.report import figures
 from semidg.report.figures import (
     CLASS_COLOURS,
@@ -126,31 +129,37 @@ def test_confidence_image_runs_from_dark_to_light() -> None:
     lightness = result[0].astype(float) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(lightness) > 0).all()
     np.testing.assert_array_equal(confidence_image(np.array([[-1.0, 2.0]]))[0], result[0, [0, -1]])
+    np.testing.assert_array_equal(confidence_image(np.array([[np.nan, 0.0]]))[0], result[0, [0, 0]])
 
 
-def test_png_goes_there_and_back_and_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-    path = tmp_path / "new" / "folder" / "a.png"
-    save_png(picture, path)
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
-    with path.open("rb") as reader:  # one who reads the old file while the new one is written
-        save_png(picture[..., 0], path)
-        assert Image.open(reader).mode == "RGB"
-    assert Image.open(path).mode == "L"
-    with pytest.raises(ValueError, match="uint8"):
-        save_png(picture / 255, path)  # type: ignore[arg-type]
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_confidence_image_is_matplotlibs_cividis(dtype: type) -> None:
+    values = np.random.default_rng(0).random((60, 70)).astype(dtype)
+    values[0] = np.arange(70) / 256  # on the borders of the steps
+    values[1, :3] = np.nextafter(dtype(1), dtype(0)), 1, np.nextafter(dtype(1 / 256), dtype(0))
+    expected = mpl.colormaps["cividis"](values, bytes=True)[..., :3]
+    np.testing.assert_array_equal(confidence_image(values), expected)
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:10])
-        raise OSError(28, "No space left on device")
 
-    before = path.read_bytes()
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(SemidgError, match=r"a\.png: the disk is full"):
-        save_png(picture[:2], path)
-    assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.booleans())
+def test_overlay_is_that_of_the_whole_picture_drawn_in_floats(seed: int, thickness: int, coloured: bool) -> None:
+    """The lines and fills are computed in the part that holds the mask; here in the whole picture."""
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 256, (13, 17, 3 if coloured else 1), dtype=np.uint8)
+    mask = np.zeros((13, 17), np.uint8)
+    for number in range(1, 4):  # some of them at the frame, some empty
+        (top, left), (height, width) = generator.integers(0, (13, 17)), generator.integers(0, 9, 2)
+        mask[top : top + height, left : left + width] = number
+    expected = np.broadcast_to(image, (13, 17, 3)).astype(np.float32)
+    for number in range(1, 4):
+        inside = mask == number
+        line = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
+        colour = np.array(figures.class_colour(number), np.float32)
+        expected[inside] = 0.7 * expected[inside] + 0.3 * colour
+        expected[line] = colour
+    before = image.copy()
+    np.testing.assert_array_equal(overlay(image, mask, thickness=thickness), expected.round().astype(np.uint8))
+    np.testing.assert_array_equal(image, before)
 
 
 def rows() -> list[dict[str, Any]]:

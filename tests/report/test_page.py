@@ -13,8 +13,8 @@ import pytest
 
 from semidg.errors import RunError
 from semidg.report.figures import dice_chart
-from semidg.report.png import save_png
 from semidg.report.page import write_page
+from semidg.report.png import save_png
 
 VOID = {"meta", "link", "img", "br"}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -18,8 +19,11 @@ from semidg.types import Record
 #: Side in pixels of the grey thumbnails that are compared.
 THUMBNAIL = 64
 
-_BLOCK = 512  # rows of the correlation matrix held at once
+_BLOCK, _COLUMNS = 512, 4096  # rows and columns of the correlation matrix held at once
 _ROWS = 64  # of which so many are searched at once: what they join need not be looked at again
+_PAIRS = 2048  # of them, up to which each is compared by itself, beyond it the whole block
+_COARSE = 16  # frequencies in each direction by which pairs are told apart first
+_SLACK = 1e-3  # more than the rounding of single precision
 
 
 def thumbnail(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -37,43 +41,88 @@ def near_duplicate_groups(thumbnails: NDArray[np.generic], threshold: float) -> 
 
     Two images are joined where r = sum_p a_p b_p > threshold, with a and b their grey values minus the mean over the
     norm, r in [-1, 1]; a group is a connected component, so that a chain of twins is one group. A constant image has
-    no correlation with anything and is joined only to constant images of the same grey value. The matrix is made in
-    blocks of 512 rows, and pairs that are in one group already are passed over, so that many twins take no more memory
-    than few. Raises DataError on another number of dimensions or values that are not finite.
+    no correlation with anything and is joined only to constant images of the same grey value.
+
+    Every pair is compared, most of them by a bound alone. With x the coefficients of a in some of the vectors of an
+    orthonormal basis (here the lowest 16 x 16 of the discrete cosine transform) and e the norm of what is left of it,
+    r <= x_a x_b + e_a e_b (Cauchy and Schwarz). r itself is computed for pairs whose bound lies above the threshold and
+    that are not in one group already, so that neither time nor memory grows with the number of twins. Blocks of the
+    matrix are held, never all of it. Raises DataError on another number of dimensions or values that are not finite.
     """
     if thumbnails.ndim != 3:
         raise DataError(f"thumbnails must be (N, height, width), not {thumbnails.shape}")
     count = len(thumbnails)
-    flat = thumbnails.reshape(count, math.prod(thumbnails.shape[1:])).astype(np.float32)
-    constant = np.zeros(count, dtype=bool)
-    greys = flat[:, 0].copy() if flat.size else np.zeros(count, dtype=np.float32)
-    for start in range(0, count, _BLOCK):  # in place and in blocks: twice the memory is not needed
-        block = flat[start : start + _BLOCK]
-        if not np.isfinite(block).all():
-            raise DataError("thumbnails hold NaN or infinite grey values")
-        same = (block == block[:, :1]).all(axis=1)
-        block -= block.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(block, axis=1, keepdims=True)
-        block /= np.where(same[:, None] | (norms == 0), 1, norms)
-        block[same] = 0
-        constant[start : start + _BLOCK] = same
-
+    if not thumbnails.size:
+        return np.zeros(count, dtype=np.int64)
+    bounding, constant = _bounding(thumbnails)
     labels = np.arange(count)
     members = np.flatnonzero(constant)
     if len(members):
-        _, first = np.unique(greys[members], return_inverse=True)
-        starts = np.array([members[np.argmax(first == number)] for number in range(first.max() + 1)])
-        labels[members] = starts[first]
+        _, first, same = np.unique(thumbnails[members, 0, 0].astype(np.float32), return_index=True, return_inverse=True)
+        labels[members] = members[first[same]]
+    for start, other in ((i, j) for i in range(0, count, _BLOCK) for j in range(i, count, _COLUMNS)):
+        bound = bounding[start : start + _BLOCK] @ bounding[other : other + _COLUMNS].T
+        exact: NDArray[np.float32] | None = None
+        for row in range(0, len(bound), _ROWS):
+            near = bound[row : row + _ROWS] > threshold - _SLACK
+            if not near.any():
+                continue
+            near &= labels[start + row : start + row + len(near), None] != labels[other : other + near.shape[1]]
+            rows, columns = np.nonzero(near)
+            if not len(rows):
+                continue
+            if len(rows) > _PAIRS or exact is not None:
+                if exact is None:
+                    left, right = thumbnails[start : start + _BLOCK], thumbnails[other : other + _COLUMNS]
+                    exact = _normalised(left) @ _normalised(right).T
+                r = exact[rows + row, columns]
+            else:
+                r = _of_pairs(thumbnails, rows + start + row, columns + other)
+            joined = np.minimum(r, 1.0) > threshold
+            if joined.any():
+                labels = _join(labels, rows[joined] + start + row, columns[joined] + other)
+    return _by_first_appearance(labels)
+
+
+def _normalised(thumbnails: NDArray[np.generic]) -> NDArray[np.float32]:
+    """(N, h, w) -> (N, h w) of mean 0 and norm 1; constant ones are all 0."""
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    same = (flat == flat[:, :1]).all(axis=1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat /= np.where(same[:, None] | (norms == 0), 1, norms)
+    flat[same] = 0
+    return flat
+
+
+def _bounding(thumbnails: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Vectors (N, 257) whose product is not below the correlation of two thumbnails, and which are constant."""
+    count, height, width = thumbnails.shape
+    down, across = (dct(np.eye(n, dtype=np.float32), norm="ortho", axis=0)[:_COARSE] for n in (height, width))
+    found = np.empty((count, len(down) * len(across) + 1), dtype=np.float32)
+    constant = np.zeros(count, dtype=bool)
     for start in range(0, count, _BLOCK):
-        correlation = flat[start : start + _BLOCK] @ flat[start:].T  # the upper triangle is enough
-        near = np.minimum(correlation, 1.0, out=correlation) > threshold
-        for row in range(0, len(near), _ROWS):
-            apart = labels[start + row : start + row + _ROWS, None] != labels[start:]
-            rows, columns = np.nonzero(near[row : row + _ROWS] & apart[: len(near) - row])
-            if len(rows):
-                labels = _join(labels, rows + start + row, columns + start)
-    _, numbered = np.unique(labels, return_inverse=True)
-    return _by_first_appearance(numbered)
+        block = thumbnails[start : start + _BLOCK]
+        if not np.isfinite(block).all():
+            raise DataError("thumbnails hold NaN or infinite grey values")
+        flat = _normalised(block)
+        grey = block.astype(np.float32)
+        constant[start : start + _BLOCK] = (grey == grey[:, :1, :1]).all(axis=(1, 2))
+        lowest = (down @ flat.reshape(block.shape) @ across.T).reshape(len(block), -1)
+        rest = (flat.astype(np.float64) ** 2).sum(axis=1) - (lowest.astype(np.float64) ** 2).sum(axis=1)
+        found[start : start + _BLOCK, :-1] = lowest
+        found[start : start + _BLOCK, -1] = np.sqrt(rest.clip(0) + _SLACK**2)  # never below the true one
+    return found, constant
+
+
+def _of_pairs(
+    thumbnails: NDArray[np.generic], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> NDArray[np.floating[Any]]:
+    """The correlation of each pair."""
+    images, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+    values, places = _normalised(thumbnails[images]), places.reshape(2, -1)
+    parts = range(0, len(left), _BLOCK)
+    return np.concatenate([np.einsum("ij,ij->i", *(values[side[k : k + _BLOCK]] for side in places)) for k in parts])
 
 
 def twin_groups(records: Sequence[Record], thumbnails: NDArray[np.generic], threshold: float) -> NDArray[np.int64]:
@@ -85,7 +134,9 @@ def twin_groups(records: Sequence[Record], thumbnails: NDArray[np.generic], thre
     """
     plain = np.flatnonzero([record.frame is None for record in records])
     labels = np.arange(len(records))
-    labels[plain] = plain[near_duplicate_groups(thumbnails[plain], threshold)] if len(plain) else plain
+    if len(plain):
+        compared = thumbnails if len(plain) == len(records) else thumbnails[plain]  # no copy of 4 KB an image
+        labels[plain] = plain[near_duplicate_groups(compared, threshold)]
     planes: dict[str, list[int]] = {}
     for number, record in enumerate(records):
         if record.frame is not None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.data.duplicates import thumbnail, twin_groups
+from semidg.data.duplicates import THUMBNAIL, thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.frames import Axis, Orientation
 from semidg.data.groups import pattern_groups, unite
@@ -129,7 +129,7 @@ def build_index(
     patients = pattern_groups(records, groups) if groups is not None else [None] * len(records)
     relations: list[tuple[Hashable | None, ...]] = []
     kept: list[Record] = []
-    thumbnails: list[NDArray[np.uint8]] = []
+    thumbnails = np.empty((len(records), THUMBNAIL, THUMBNAIL), np.uint8)  # one array: they are most of the memory
     features: list[NDArray[np.float64]] = []
     with ThreadPoolExecutor(cpu_threads()) as pool:
         units = pool.map(lambda unit: _check_file(located, unit, classes, domains != "layout"), by_file(records))
@@ -139,8 +139,8 @@ def build_index(
             for kind, line in checked.problems if record.id not in excluded else ():
                 problems.add(kind, line)
             if checked.thumbnail is not None and not checked.problems:
+                thumbnails[len(kept)] = checked.thumbnail
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
-                thumbnails.append(checked.thumbnail)
                 relations.append((record.group or None, patient, named))
                 if checked.features is not None:
                     features.append(checked.features)
@@ -155,7 +155,7 @@ def build_index(
     if domains != "layout":
         styles = find_styles(file_means(kept, np.stack(features)), int(domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
-    twins = twin_groups(kept, np.stack(thumbnails), similarity).tolist()
+    twins = twin_groups(kept, thumbnails[: len(kept)], similarity).tolist()
     grouped = in_groups(kept, [twins, *zip(*relations, strict=True)])
     remaining = tuple(record for record in grouped if record.id not in excluded)
     return Index(located, found.layout, remaining, tuple(problems.lines()), tuple(sorted(excluded)))

@@ -1,0 +1,100 @@
+"""``semidg predict --executor ray``: images a second of two workers of one core each over those of one.
+
+    python -m benchmarks.ray_workers [--count 512] [--rounds 5]
+
+A Ray cluster on this machine, started for the benchmark and warm: its workers have loaded the libraries and the model,
+which a worker keeps from shard to shard. Both sides predict the same files in the same shards, in alternation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figure import Figure, alternate, figure
+from benchmarks.predict import copy_images, write_model
+from semidg.data.phantom import write_phantom
+from semidg.errors import ConfigError
+from semidg.experiment.device import usable_cores
+from semidg.experiment.ray_tasks import RayTasks
+from semidg.report.prediction_jobs import find_jobs
+from semidg.report.prediction_shards import Settings, predict_shards
+from semidg.report.predictor import Options
+
+TARGET = 1.7
+
+
+def figures(quick: bool, count: int = 512, rounds: int = 5) -> list[Figure]:
+    """The speed of two workers over that of one. quick: a few small images, to see that it runs.
+
+    Raises ConfigError without ray.
+    """
+    different, count, rounds, shard, steps = (4, 8, 1, 2, 1) if quick else (40, count, rounds, 32, 40)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_phantom(folder / "phantom", images_per_scanner=different // 4, size=64 if quick else 192)
+        images = sorted((folder / "phantom").glob("*/images/*.png"))
+        copy_images(images, folder / "pictures", count)
+        write_model(folder / "model.safetensors", images, steps)
+        ray = start()
+        try:
+            one, two = (partial(predict, folder, workers, shard) for workers in (1, 2))
+            two()  # each worker loads the libraries and the model
+            ratios, *seconds = alternate(one, two, rounds)
+        finally:
+            ray.shutdown()
+    details = {
+        "images": count,
+        "images a shard": shard,
+        "cores": usable_cores(),
+        "rounds": rounds,
+        "images a second": {
+            f"{k} worker(s)": round(count / sorted(of)[len(of) // 2], 1) for k, of in enumerate(seconds, start=1)
+        },
+    }
+    return [figure("two workers over one", ratios, target=TARGET, at_most=False, details=details)]
+
+
+def start() -> Any:
+    """The module ray, with two workers of one core each on this machine, whatever RAY_ADDRESS says."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            "the benchmark of Ray workers needs the extra cluster: pip install 'semidg[cluster]'"
+        ) from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    return ray
+
+
+def predict(folder: Path, workers: int, shard: int) -> None:
+    """Predict all pictures by so many workers at once."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    settings = Settings(folder / "model.safetensors", Options(threads=1))
+    jobs = find_jobs([folder / "pictures"], out)
+    found = predict_shards(settings, jobs, out, run=RayTasks(workers), size=shard)
+    assert found.files == len(jobs), found.problems
+
+
+def main() -> None:
+    """Measure and print JSON, a line a figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    for one in figures(options.quick, options.count, options.rounds):
+        print(json.dumps(dataclasses.asdict(one)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Predicted files against a slow plain loop, one image after the other; errors and interruptions in the middle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from semidg.cli import main
+from semidg.config import parse_config
+from semidg.evaluation.confidence import Calibration
+from semidg.experiment.bundle import Bundle, load_bundle, save_bundle
+from semidg.networks.ensemble import Ensemble
+from semidg.networks.factory import make_pair
+from semidg.report import predictor as predictor_module
+from semidg.report.colours import class_colour, palette
+from semidg.report.prediction_jobs import find_jobs
+from semidg.report.prediction_shards import Settings, predict_shards
+from semidg.report.predictions import predict_files
+from semidg.report.predictor import Options
+from tests_support import tiny_config
+
+CPU = torch.device("cpu")
+
+
+def write_model(path: Path, classes: int) -> Path:
+    """A model that has learnt nothing, but whose predictions are no constant."""
+    values = tiny_config().model_dump(mode="json")
+    values["network"]["classes"] = classes
+    network = parse_config(values, "test").network
+    ensemble = Ensemble(make_pair(network, 3, 5, 2)).eval()
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():  # the mean of each class is brought to 0, and the logits are spread
+        for one in ensemble.networks:
+            logits = one(x).logits
+            layer = [m for m in one.modules() if isinstance(m, torch.nn.Conv2d) and m.out_channels == classes][-1]
+            layer.weight.mul_(2 / logits.std())
+            assert layer.bias is not None
+            layer.bias.sub_(logits.mean((0, 2, 3))).mul_(2 / logits.std())
+    calibration = Calibration(1.7, 0.1, 0.8, 0.3, "validation", 9)
+    save_bundle(path, Bundle(ensemble, network, 32, 3, {}, calibration))
+    return path
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "model.safetensors", request.param)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Eleven images of several sizes and kinds, and three files that cannot be read among them."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(1)
+    for number, (height, width) in enumerate([(40, 50), (32, 32), (20, 70), (64, 33), (90, 80)] * 2 + [(7, 9)]):
+        coarse = generator.integers(0, 256, (6, 5, 3 if number % 2 else 1), dtype=np.uint8)
+        picture = Image.fromarray(coarse if number % 2 else coarse[..., 0]).resize((width, height))
+        picture.save(folder / f"{number:02}.png")
+    for name in ("00a", "06a", "10a"):
+        (folder / f"{name}.png").write_bytes((folder / "04.png").read_bytes()[:200])
+    return folder
+
+
+def plain_loop(bundle: Bundle, folder: Path, batch: int) -> tuple[dict[str, NDArray[Any]], pd.DataFrame]:
+    """Every picture that is to be written (as RGB, masks as numbers) and the table, without any of semidg.report but
+    colours; readable images in batches, as the networks may see another last digit in batches of another size."""
+    pictures: dict[str, NDArray[Any]] = {}
+    rows = []
+    files = sorted(folder.glob("*.png"))
+    for start in range(0, len(files), batch):
+        loaded = []
+        for path in files[start : start + batch]:
+            try:
+                loaded.append((path, np.asarray(Image.open(path).convert("RGB"))))
+            except OSError:
+                continue
+        if not loaded:
+            continue
+        small = [np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR)) for _, image in loaded]
+        x = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            networks = bundle.ensemble.to(memory_format=torch.channels_last).networks
+            mean = torch.stack([F.softmax(one(x).logits, 1) for one in networks]).mean(0)
+        for (path, image), p in zip(loaded, mean, strict=True):
+            rows.append({"image": str(path), **_one(bundle.calibration, path.stem, image, p, pictures)})
+    return pictures, pd.DataFrame(rows).sort_values(["expected_dice", "mask"], kind="stable")
+
+
+def _one(
+    calibration: Calibration, name: str, image: NDArray[Any], p: torch.Tensor, pictures: dict[str, NDArray[Any]]
+) -> dict[str, Any]:
+    height, width = image.shape[:2]
+    classes = len(p)
+
+    def resized(maps: torch.Tensor) -> NDArray[Any]:
+        shrinks = height < 32 or width < 32
+        if (height, width) == (32, 32):
+            return maps.numpy()
+        return F.interpolate(maps[None], (height, width), mode="bilinear", antialias=shrinks)[0].numpy()
+
+    labels = resized(p).argmax(0)
+    tempered = torch.softmax(p.clamp_min(1e-7).log() / calibration.temperature, 0)
+    certain = ((classes * tempered.amax(0) - 1) / (classes - 1)).clamp(0, 1)
+    pictures[f"{name}_confidence.png"] = mpl.colormaps["cividis"](resized(certain[None])[0], bytes=True)[..., :3]
+    drawn = image.astype(np.float32)
+    for number in range(1, classes):
+        inside, colour = labels == number, np.array(class_colour(number), np.float32)
+        line = inside & ~binary_erosion(inside, border_value=1)
+        drawn[inside] = 0.7 * drawn[inside] + 0.3 * colour
+        drawn[line] = colour
+    pictures[f"{name}_overlay.png"] = drawn.round().clip(0, 255).astype(np.uint8)
+    pictures[f"{name}_mask.png"] = labels * (255 if classes == 2 else 1)
+    at_networks = p.numpy().argmax(0)
+    line_of = []
+    for number in range(1, classes):
+        inside = at_networks == number
+        score = float(p[number][torch.from_numpy(inside)].double().mean()) if inside.any() else None
+        value = calibration.empty if score is None else calibration.intercept + calibration.slope * score
+        line_of.append(min(1.0, max(0.0, value)))
+    return {
+        "mask": f"{name}_mask.png",
+        "expected_dice": float(np.mean(line_of)),
+        "foreground": float((labels > 0).mean()),
+        "refer": float(np.mean(line_of)) < 0.55,
+    }
+
+
+def check(out: Path, pictures: dict[str, NDArray[Any]], classes: int) -> None:
+    assert {path.name for path in out.glob("*_*.png")} == set(pictures)
+    for name, expected in pictures.items():
+        with Image.open(out / name) as picture:
+            if name.endswith("_mask.png"):
+                assert picture.mode == ("L" if classes == 2 else "P")
+                if classes > 2:
+                    colours = palette(classes)[expected]
+                    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), colours, name)
+                found = np.asarray(picture)
+            else:
+                found = np.asarray(picture.convert("RGB"))
+            np.testing.assert_array_equal(found, expected, name)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_files_are_those_of_a_plain_loop(model: Path, images: Path, tmp_path: Path, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each batch has
+    try:
+        bundle = load_bundle(model)
+        pictures, table = plain_loop(bundle, images, 4)
+        assert len({p.tobytes() for name, p in pictures.items() if "mask" in name}) == 11, "all masks are alike"
+        out = tmp_path / "out"
+        options = Options(4, threads, refer_below=0.55)
+        steps: list[tuple[int, int]] = []
+        found = predict_shards(
+            Settings(model, options), find_jobs([images], out), out, size=8, progress=lambda *step: steps.append(step)
+        )
+        check(out, pictures, bundle.network.classes)
+        assert (out / "predictions.csv").read_text() == table.to_csv(index=False, float_format="%.6f")
+        assert 0 < table["refer"].sum() < len(table)
+        assert [Path(line.partition(":")[0]).stem for line in found.problems] == ["00a", "06a", "10a"]
+        assert found.files == 11
+        assert steps == sorted(steps)
+        assert steps[-1] == (14, 14)
+        assert (out / "legend.png").exists() == (bundle.network.classes > 2)
+        again = predict_files(bundle, find_jobs([images], tmp_path / "two"), tmp_path / "two", CPU, options)
+        assert again.problems == found.problems
+        assert (tmp_path / "two" / "predictions.csv").read_bytes() == (out / "predictions.csv").read_bytes()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_masks_alone(model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, alone = tmp_path / "whole", tmp_path / "alone"
+    for out, more in ((whole, []), (alone, ["--masks-only"]), (alone, ["--masks-only", "--resume"])):
+        assert main(["predict", str(model), str(images), "--out", str(out), *more]) == 2
+    assert "each as _mask\n" in capsys.readouterr().out
+    names = {path.name for path in alone.glob("*.png")}
+    assert names == {path.name for path in whole.glob("*_mask.png")} | {path.name for path in whole.glob("legend.png")}
+    assert all((alone / name).read_bytes() == (whole / name).read_bytes() for name in names)
+    assert (alone / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    assert main(["predict", str(model), str(images), "--out", str(alone), "--resume"]) == 2  # now with all pictures
+    assert {path.name for path in alone.glob("*.png")} == {path.name for path in whole.glob("*.png")}
+
+
+def test_an_interruption_leaves_whole_files_and_resume_goes_on(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, out = tmp_path / "once", tmp_path / "out"
+    options = Options(2, 2)
+    predict_shards(Settings(model, options), find_jobs([images], once), once, size=4)
+    save, saved = predictor_module.save_png, []
+
+    def interrupted(array: Any, path: Path, *more: Any) -> None:
+        saved.append(path.name)
+        if len(saved) == 20:
+            raise KeyboardInterrupt
+        save(array, path, *more)
+
+    def counted(array: Any, path: Path, *more: Any) -> None:
+        saved.append(path.name)
+        save(array, path, *more)
+
+    monkeypatch.setattr(predictor_module, "save_png", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_shards(Settings(model, options), find_jobs([images], out), out, size=4)
+    assert not list(out.rglob("*.part"))
+    assert not (out / "predictions.csv").exists()
+    written = [path.name for path in out.glob("*_*.png")]
+    assert 0 < len(written) < 33
+    assert all((out / name).read_bytes() == (once / name).read_bytes() for name in written)
+    saved.clear()
+    monkeypatch.setattr(predictor_module, "save_png", counted)
+    predict_shards(Settings(model, options), find_jobs([images], out), out, size=4, resume=True)
+    assert 0 < len(saved) < 33
+    files = sorted(path.name for path in once.iterdir() if path.is_file())
+    assert sorted(path.name for path in out.iterdir() if path.is_file()) == files
+    assert all((out / name).read_bytes() == (once / name).read_bytes() for name in files if name.endswith(".png"))
+    tables = [pd.read_csv(folder / "predictions.csv") for folder in (out, once)]
+    pd.testing.assert_frame_equal(*tables)
