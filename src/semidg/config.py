@@ -149,6 +149,9 @@ class TrainerConfig(Model):
     """Threads of the CPU; 0: as many as the process may use."""
     channels_last: bool = True
     """Memory format of images and networks; faster on most hardware, the same mathematics."""
+    activation_checkpointing: bool = False
+    """Compute the blocks of the networks a second time for the gradient, in place of keeping what is inside them: the
+    same training (on a CPU bit for bit), a fraction of the memory for activations, one more forward a step."""
 
 
 class ExperimentConfig(Model):
