@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -72,6 +72,8 @@ def type_text(annotation: Any, info: FieldInfo | None = None) -> str:
         text = f"{'any of' if get_origin(arguments[0]) is Literal else 'list of'} {type_text(arguments[0])}"
     elif origin is tuple:
         text = f"{len(arguments)} x {type_text(arguments[0])}"
+    elif origin is Annotated:
+        return type_text(arguments[0], arguments[1])
     else:
         text = {bool: "yes or no", Path: "path"}.get(annotation, annotation.__name__)
     return text + (_bounds(info) if info else "")

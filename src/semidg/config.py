@@ -143,12 +143,16 @@ class TrainerConfig(Model):
     sync_batchnorm: bool = False
     """With several devices: BatchNorm over the images of all of them, not of each. The training is then the same as on
     one device, for an exchange at every layer."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that load data; 0 is fastest on a CPU, where the cache makes loading almost free."""
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
+    """Processes that load data, for each device; 0 is fastest on a CPU, where the cache makes loading almost free.
+    auto: 0 on a CPU, up to 4 for a GPU, as the machine has CPUs."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of the CPU; 0: as many as the process may use."""
+    """Threads of the CPU; 0: as many as the process may use, divided among devices and loaders."""
     channels_last: bool = True
     """Memory format of images and networks; faster on most hardware, the same mathematics."""
+    activation_checkpointing: bool = False
+    """Compute the blocks of the networks a second time for the gradient, in place of keeping what is inside them: the
+    same training (on a CPU bit for bit), a fraction of the memory for activations, one more forward a step."""
 
 
 class ExperimentConfig(Model):

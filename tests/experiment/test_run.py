@@ -280,3 +280,18 @@ def test_full_disk_is_said_plainly(phantom: Path, tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
     assert not list((tmp_path / "run").rglob("*.part"))
     assert run_module.open_config(tmp_path / "run") == tiny_config(phantom)
+
+
+def test_activation_checkpointing_trains_the_same_and_a_run_can_be_resumed_with_it(
+    phantom: Path, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    config = tiny_config(phantom)
+    with_it = config.model_copy(
+        update={"trainer": config.trainer.model_copy(update={"activation_checkpointing": True})}
+    )
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", listener=StopAt(3, signal.SIGTERM))
+    train(with_it, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(finished[0])
+    for name, tensor in weights(finished[0]).items():
+        assert torch.equal(weights(tmp_path / "run")[name], tensor), name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -274,10 +273,9 @@ def _executor(options: CompareOptions, lock: int | None) -> Executor:
         return RayExecutor(
             options.jobs, cpus=options.cpus_per_run, gpus=options.gpus_per_run, address=options.ray_address
         )
-    from semidg.experiment.device import usable_cores
+    from semidg.experiment.device import share_of_cores
     from semidg.experiment.executors import LocalExecutor
 
-    jobs, environment = options.jobs or 1, {}
-    if jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # by the environment: no part of the configuration
-        environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))}
+    jobs = options.jobs or 1
+    environment = share_of_cores(jobs) if jobs > 1 else {}  # by the environment: no part of the configuration
     return LocalExecutor(jobs, environment, lock)

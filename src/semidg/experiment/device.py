@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,24 +13,69 @@ import torch
 from semidg.config import TrainerConfig
 from semidg.errors import ConfigError
 
+#: The CPUs of a run that ``compare`` has started beside others, a whole number.
+CPUS = "SEMIDG_CPUS"
 
-def usable_cores() -> int:
-    """Cores this process may use: its affinity, and the quota of its control group where there is one."""
+
+def usable_cores(system: Path = Path("/")) -> int:
+    """CPUs this process may use, at least 1: those of its affinity, which the kernel keeps inside its cpuset, the quota
+    of its control groups in whole CPUs, and SEMIDG_CPUS. system: where /proc and /sys are."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        if quota != "max":
-            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
-    return cores
+    return max(1, min([cores, *map(int, _quotas(system)), *_wish(CPUS)]))
+
+
+def _quotas(system: Path) -> Iterator[float]:
+    """Quota / period of the control groups of this process and of all above them; nothing where there is none."""
+    mount, groups = system / "sys/fs/cgroup", ["0::/", "0:cpu:/"]  # in a container a path may be that of the host
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        groups += (system / "proc/self/cgroup").read_text("utf-8").splitlines()
+    places = {}
+    for line in groups:
+        controllers, path = [*line.split(":", 2)[1:], "", "/"][:2]
+        parts = [] if ".." in path else [part for part in path.split("/") if part]
+        if controllers == "":  # version 2
+            tops = [mount, mount / "unified"]
+        elif "cpu" in controllers.split(","):
+            tops = [mount / controllers, mount / "cpu"]
+        else:
+            continue
+        places |= {top.joinpath(*parts[:n]): None for top in tops for n in range(len(parts) + 1)}
+    for place in places:
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            quota, period = (place / "cpu.max").read_text("ascii").split()
+            yield int(quota) / int(period)  # ValueError for "max"
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            quota, period = ((place / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+            if int(quota) > 0:  # -1: none
+                yield int(quota) / int(period)
+
+
+def _wish(variable: str) -> list[int]:
+    """The positive whole number of an environment variable, if it holds one (of ``4,2`` the first)."""
+    text = os.environ.get(variable, "").split(",")[0].strip()
+    return [int(text)] if text.isdecimal() and int(text) else []
+
+
+def share_of_cores(jobs: int) -> dict[str, str]:
+    """The environment of each of several processes at once on this machine, which divide its CPUs."""
+    share = str(max(1, usable_cores() // jobs))
+    return {CPUS: share} | ({} if _wish("OMP_NUM_THREADS") else {"OMP_NUM_THREADS": share})
+
+
+def loader_workers(config: TrainerConfig) -> int:
+    """Processes that load data, for each device: those configured; ``auto``: none on a CPU, and for a GPU up to four of
+    its share of the CPUs, one of which the training itself has."""
+    if config.workers != "auto":
+        return config.workers
+    gpu = config.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    return max(0, min(4, usable_cores() // config.devices - 1)) if gpu else 0
 
 
 def set_threads(config: TrainerConfig) -> None:
-    """Threads of PyTorch on the CPU: those configured, OMP_NUM_THREADS, or of the usable cores the share of a device,
-    less the loaders."""
-    count = config.threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-    torch.set_num_threads(count or max(1, usable_cores() // config.devices - config.workers))
+    """Threads of PyTorch on the CPU: those configured, or of the usable cores the share of a device less its loaders,
+    and no more than OMP_NUM_THREADS."""
+    share = max(1, usable_cores() // config.devices - loader_workers(config))
+    torch.set_num_threads(config.threads or min([share, *_wish("OMP_NUM_THREADS")]))
 
 
 def keep_freed_memory() -> None:

@@ -7,13 +7,26 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator
+from typing import cast
 
 import lightning as L
 import torch
 
-from semidg.config import ExperimentConfig
+from semidg.config import ExperimentConfig, TrainerConfig
 from semidg.experiment.distributed import Place, strategy
 from semidg.methods.base import Method
+from semidg.networks.factory import SegmentationNetwork
+from semidg.networks.recompute import recompute_blocks
+
+
+def ready(method: Method, config: TrainerConfig) -> Method:
+    """The method as the trainer computes it: memory format, activation checkpointing. Raises ConfigError."""
+    if config.channels_last:
+        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.activation_checkpointing:
+        for network in method.networks:
+            recompute_blocks(cast(SegmentationNetwork, network))
+    return method
 
 
 def make_trainer(

@@ -23,7 +23,7 @@ from semidg.experiment.bundle import Bundle, save_bundle
 from semidg.experiment.checkpoint import State, save_state
 from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
 from semidg.experiment.distributed import Place
-from semidg.experiment.engine import make_trainer, quiet, signals_restored
+from semidg.experiment.engine import make_trainer, quiet, ready, signals_restored
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import Report, prepare
@@ -87,8 +87,7 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
         raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
     protocol = protocol_of(config.data.split)
     chooses = [r for r in parts[protocol.selection] if r.labelled]
-    if c.channels_last:
-        method = method.to(memory_format=torch.channels_last)
+    method = ready(method, c)
 
     steps = min(c.max_steps, _WARM_UP + _MEASURED)
     module, clock = MethodModule(method, config, c.max_steps - steps), _Clock()

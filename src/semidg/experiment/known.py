@@ -27,7 +27,7 @@ from semidg.files import write_bytes, write_text
 #: Keys that say where a run was made and how it was watched, and nothing of what it is.
 ELSEWHERE = (
     *("name", "data.root", "data.more_roots", "data.cache", "network.class_names"),
-    *("trainer.threads", "trainer.workers"),
+    *("trainer.threads", "trainer.workers", "trainer.activation_checkpointing"),
     *("trainer.loggers", "trainer.log_every", "trainer.checkpoint_every"),
 )
 #: What tells a row of ``cases.csv.gz`` to its run.

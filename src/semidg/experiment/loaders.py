@@ -15,6 +15,7 @@ from semidg.augmentation import spatial
 from semidg.config import ExperimentConfig, SpatialConfig
 from semidg.data.dataset import ImageCache
 from semidg.data.splits import Split
+from semidg.experiment.device import loader_workers
 from semidg.types import Batch, Record
 
 _PRIME = 1_000_003
@@ -139,7 +140,7 @@ def training_loader(
     unlabelled = training_entries(split.unlabelled, split, cache, config.data.balance)
     if config.method.name == "supervised":
         unlabelled = []
-    workers = config.trainer.workers
+    workers = loader_workers(config.trainer)
     return DataLoader(
         StepDataset(cache, config.spatial, config.seed),
         batch_size=None,

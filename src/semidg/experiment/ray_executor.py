@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from semidg.errors import ConfigError
+from semidg.experiment.device import CPUS
 from semidg.experiment.executors import PROGRAM, Job, start_child, stop_child
 
 _PAUSE = 0.2  # seconds between two looks at a child
@@ -64,7 +65,7 @@ class RayExecutor:
         ray = self.ray
         self.slots = min(slots or fit, fit)
         self.environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        self.environment["OMP_NUM_THREADS"] = str(cpus)
+        self.environment |= {"OMP_NUM_THREADS": str(cpus), CPUS: str(cpus)}
         self.task = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(run_job)
         self.jobs: dict[str, tuple[Job, Any]] = {}
 

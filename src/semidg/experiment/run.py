@@ -20,7 +20,7 @@ from semidg.experiment import checkpoint
 from semidg.experiment.calibrate import write_model
 from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
 from semidg.experiment.distributed import Place, find_place, first_then_others, join, leave
-from semidg.experiment.engine import make_trainer, quiet, signals_restored
+from semidg.experiment.engine import make_trainer, quiet, ready, signals_restored
 from semidg.experiment.environment import environment
 from semidg.experiment.evaluate import evaluate_part, evaluate_run
 from semidg.experiment.keeper import Keeper, Listener
@@ -146,8 +146,10 @@ def _last_state(run: Path) -> checkpoint.State | None:
 
 
 def _anywhere(config: ExperimentConfig) -> ExperimentConfig:
-    """The configuration without the number of devices: batches are those of all of them together."""
-    trainer = config.trainer.model_copy(update={"devices": 1, "nodes": 1})
+    """The configuration without what may change in a run: the number of devices, as batches are those of all of them
+    together, and activation checkpointing, as the numbers are the same."""
+    update = {"devices": 1, "nodes": 1, "activation_checkpointing": False}
+    trainer = config.trainer.model_copy(update=update)
     return config.model_copy(update={"trainer": trainer})
 
 
@@ -191,8 +193,7 @@ def _fit(
     listener: Listener | None,
 ) -> None:
     c = config.trainer
-    if c.channels_last:
-        method = method.to(memory_format=torch.channels_last)
+    method = ready(method, c)
     module = MethodModule(method, config, state.step if state else 0)
     module.optimiser_state = state.optimiser if state else None
     split, index = prepared.split, prepared.index
