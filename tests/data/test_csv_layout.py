@@ -116,6 +116,10 @@ def test_all_that_is_wrong_is_listed_with_its_lines(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("", "is empty"),
+        (
+            "image\nC:\\scans\\0.png\n",
+            r"0\.png: there is no such file; write it relative to the folder of the table, with /",
+        ),
         ("picture,mask\n", "no column image"),
         ("image,Mask\nscans/0.png,\n", r"column 'Mask': is 'mask' meant\?"),
         ("image,image\nscans/0.png,\n", "column image twice"),

@@ -98,7 +98,9 @@ def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
     windows = "\\" in row["image"] + row["mask"] + row["masks"]
     series = row["series"] if row["frame"] else ""
     for relative in (image, *masks, *filter(None, [series])):
-        _require_file(root, relative, "; write its folders with /" if windows else "")
+        drive = windows and ":" in row["image"][1:2]
+        whole = "it relative to the folder of the table, " if drive else "its folders "
+        _require_file(root, relative, f"; write {whole}with /" if windows else "")
     if not (row["domain"] or domain):
         raise DataError("no domain, where other lines have one")
     frame = Frame.parse(row["frame"]) if row["frame"] else None

@@ -141,7 +141,8 @@ def _unlike(root: Path, image: str, whole: Planes, mask: str) -> str | None:
         return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
     if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:
         stored = f"{image} is stored {whole.orientation}, {mask} {of_mask.orientation}"
-        return f"{stored}; save the mask with the voxel order and the affine of its image"
+        mend = "save the mask with the voxel order and the affine of its image"
+        return f"{stored}; {mend}, or set data.orientation to patient if both affines are right"
     return None
 
 

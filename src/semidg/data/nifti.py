@@ -109,6 +109,18 @@ def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[
         return labels(voxels, path, classes, ignore)
 
 
+def centre(path: Path) -> NDArray[np.float64] | None:
+    """Where the middle of the volume lies, mm to the right, the front and the head, however its voxels are stored; None
+    if the header does not say. Raises DataError as ``read_header`` does."""
+    header = read_header(path)
+    if header.orientation is None or len(header.shape) < 3:
+        return None
+    with named(path), closing(opened(path)) as stream:
+        affine = parsed(path, stream.read(540)).get_best_affine()
+    middle: NDArray[np.float64] = affine[:3, :3] @ ((np.array(header.shape[:3]) - 1) / 2) + affine[:3, 3]
+    return middle
+
+
 def slice_axis(header: Header, axis: str) -> int:
     """The axis, 0 to 2, across which the slices of a volume lie. ``auto``: the axis of one voxel if there is one, else
     that of the largest voxel spacing; within 1 % of the largest, the last one."""

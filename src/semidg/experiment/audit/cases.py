@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semidg.augmentation.fourier import amplitude_window
+from semidg.data import nifti
 from semidg.data.duplicates import thumbnail
-from semidg.data.images import resize_image, resize_mask
+from semidg.data.images import is_nifti_name, resize_image, resize_mask
+from semidg.data.paths import resolve_inside
 from semidg.data.reading import hold, record_image, record_mask
 from semidg.data.styles import style_features
 from semidg.errors import DataError
@@ -90,6 +92,7 @@ def look(root: Path, record: Record, classes: int, styled: bool = False) -> tupl
     if labels is not None:
         issues += check_mask(record, [] if record.vote else parts, labels)
         issues += _markers(record, rgb, grey, labels)
+        issues += _places(root, record)
     issues += _texts(record, grey, None if labels is None else labels > 0)
     case = _case(record, rgb, grey, labels)
     return replace(case, features=style_features(grey)) if styled else case, issues
@@ -136,6 +139,19 @@ def _markers(record: Record, rgb: Labels, grey: Labels, labels: Labels) -> Itera
     if found.coloured:
         text = f"{found.coloured} coloured pixels near the border of the mask"
         yield Issue(record.id, record.image, "colour at the lesion", text, found.coloured, box=found.ink)
+
+
+def _places(root: Path, record: Record) -> Iterator[Issue]:
+    """Masks that lie more than half a voxel away from their image by the headers, told once a file."""
+    if record.frame is None or record.frame.number or record.frame.time or not is_nifti_name(record.image):
+        return
+    header = nifti.read_header(resolve_inside(root, record.image))
+    limit = min((mm for mm in header.spacing if mm), default=1.0) / 2
+    here = nifti.centre(resolve_inside(root, record.image))
+    for file in record.masks:
+        there = nifti.centre(resolve_inside(root, file)) if is_nifti_name(file) else None
+        if here is not None and there is not None and (mm := float(np.linalg.norm(here - there))) > limit:
+            yield Issue(record.id, file, "mask placed elsewhere", f"{mm:.3g} mm from {record.image}", mm)
 
 
 def _texts(record: Record, grey: Labels, foreground: NDArray[np.bool_] | None) -> Iterator[Issue]:

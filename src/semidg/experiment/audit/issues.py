@@ -77,6 +77,12 @@ KINDS: dict[str, Kind] = {
         "Dice of the two masks",
         "low",
     ),
+    "mask placed elsewhere": Kind(
+        "warning",
+        "Image and mask have the same voxels, but their headers place them apart: the mask is of another image, or was "
+        "saved without the affine of its image.",
+        "mm between their middles",
+    ),
     "mask unlike its prediction": Kind(
         "warning",
         "Networks that did not learn this mask expect another one. Look at both: either the mask is wrong, or the "
