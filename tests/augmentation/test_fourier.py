@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semidg.augmentation import fourier
 from semidg.augmentation.fourier import (
     FourierParameters,
     amplitude_window,
@@ -57,6 +58,37 @@ def test_view_equals_the_slow_reference(h: int, w: int, lam: float, window: floa
     for k, (row, partner, share) in enumerate([(0, 1, lam), (2, 0, lam / 2)]):
         expected = slow_view(pool[row].double().numpy(), pool[partner].double().numpy(), share, window, form)
         np.testing.assert_allclose(view[k], expected, atol=2e-6)
+
+
+@given(
+    shape=st.sampled_from([(3, 40, 33), (1, 17, 64), (2, 128, 128)]),
+    window=st.floats(0, 0.3),
+    form=st.sampled_from(["interpolated", "printed"]),
+    last=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30)
+def test_few_frequencies_by_their_waves_are_the_transform_of_all(
+    shape: tuple[int, int, int], window: float, form: str, last: bool, seed: int
+) -> None:
+    pool = pool_of((4, *shape), seed).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    config = FourierConfig.model_validate({"window": window, "form": form})
+    rows, partner, lam = torch.tensor([0, 3, 1]), torch.tensor([2, 0, 0]), torch.tensor([0.8, 0.1, 0.0])
+    half = math.floor(window * min(shape[1:]))
+    expected = fourier._fast(pool, rows, partner, lam[:, None, None, None], config)
+    found = fourier._by_waves(pool, rows, partner, lam[:, None, None, None], half, config)
+    torch.testing.assert_close(found, expected, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "window", "few"), [(128, 0.02, True), (64, 0.2, False), (16, 0.5, False)])
+def test_a_large_window_is_left_to_the_fast_transform(
+    monkeypatch: pytest.MonkeyPatch, size: int, window: float, few: bool
+) -> None:
+    other = "_fast" if few else "_by_waves"
+    monkeypatch.setattr(fourier, other, lambda *_: pytest.fail(other))
+    drawn = FourierParameters(torch.tensor([1, 0]), torch.ones(2))
+    view = fourier_view(pool_of((2, 1, size, size)), torch.arange(2), drawn, FourierConfig(window=window))
+    assert view.shape == (2, 1, size, size)
 
 
 def test_lam_zero_is_the_identity() -> None:

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from semidg.method_config import FourierConfig
 
+#: Half-width of the window up to which a product with its waves is quicker than a transform of all frequencies.
+_FEW = 8
+
 
 class FourierParameters(NamedTuple):
     """partner: (B,) int64, row of the pool whose amplitude is mixed in. lam: (B,) share of it, in [0, 1]."""
@@ -56,24 +59,57 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
     """Z for the images ``rows`` of a pool, with amplitudes of their partners.
 
     pool: (N, C, H, W) in [0, 1]. rows: (B,) int64. Returns (B, C, H, W) in [0, 1], dtype and device of the pool.
-    The transform runs in float32, once forward over the pool and once back.
+    The transform runs in float32: of few frequencies as a product with their waves, else as a fast one of all.
     """
     height, width = pool.shape[-2:]
     rows, partner = rows.to(pool.device), parameters.partner.to(pool.device)
     lam = parameters.lam.to(pool.device, torch.float32)[:, None, None, None]
+    half = math.floor(config.window * min(height, width))
     with torch.autocast(pool.device.type, enabled=False):
-        spectrum = torch.fft.rfft2(pool.float())
-        own, other = spectrum[rows], spectrum[partner].abs()
-        amplitude = own.abs()
-        inside = low_frequency_window(height, width, config.window, pool.device)
-        if config.form == "interpolated":
-            mixed = torch.where(inside, (1 - lam) * amplitude + lam * other, amplitude)
-        else:  # equation 1 as printed: what lies outside the window is scaled too
-            mixed = torch.where(inside, lam * other, (1 - lam) * amplitude)
-        # exp(i P) = F / |F|; a zero frequency component has phase 0
-        phase = torch.where(amplitude > 0, own / amplitude.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-        view: Tensor = torch.fft.irfft2(mixed * phase, s=(height, width))
+        few = half <= _FEW and 2 * half < min(height, width)  # above it a frequency and its negative are one
+        view = _by_waves(pool, rows, partner, lam, half, config) if few else _fast(pool, rows, partner, lam, config)
     return view.clamp(0, 1).to(pool.dtype)
+
+
+def _fast(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, config: FourierConfig) -> Tensor:
+    """Z before clipping, (B, C, H, W) float32, by one real transform of the pool and one back."""
+    spectrum = torch.fft.rfft2(pool.float())
+    own, other = spectrum[rows], spectrum[partner].abs()
+    amplitude = own.abs()
+    inside = low_frequency_window(*pool.shape[-2:], config.window, pool.device)
+    if config.form == "interpolated":
+        mixed = torch.where(inside, (1 - lam) * amplitude + lam * other, amplitude)
+    else:  # equation 1 as printed: what lies outside the window is scaled too
+        mixed = torch.where(inside, lam * other, (1 - lam) * amplitude)
+    view: Tensor = torch.fft.irfft2(mixed * _phase(own, amplitude), s=pool.shape[-2:])
+    return view
+
+
+def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: int, config: FourierConfig) -> Tensor:
+    """The same for the window alone: Z = s X + F^-1[ M (A_new - s A) exp(i P) ], s = 1, or 1 - lam as printed.
+
+    The rows of frequencies 0 to b and the columns -b to b are half of the window; the other half is its conjugate.
+    """
+    height, width = pool.shape[-2:]
+    turns = torch.outer(torch.arange(half + 1), torch.arange(height)).double() * (2 * math.pi / height)
+    down = torch.cat([turns.cos(), -turns.sin()]).float().to(pool.device)  # (2 (b + 1), H)
+    turns = torch.outer(torch.arange(-half, half + 1), torch.arange(width)).double() * (2 * math.pi / width)
+    across = torch.complex(turns.cos().float(), -turns.sin().float()).to(pool.device)  # (2 b + 1, W)
+    images = pool.float().movedim(1, -1)  # (N, H, W, C): no copy where images are channels_last
+    spectrum = across @ torch.complex(*(down @ images.flatten(2)).unflatten(-1, (width, -1)).chunk(2, 1))
+    own, other = spectrum[rows], spectrum[partner].abs()  # (B, b + 1, 2 b + 1, C)
+    amplitude, kept = own.abs(), 1.0 if config.form == "interpolated" else 1 - lam
+    change = lam * (other - amplitude) if config.form == "interpolated" else lam * other - kept * amplitude
+    counted = torch.full((half + 1, 1, 1), 2 / (height * width), device=pool.device)
+    counted[0] /= 2  # the row of frequency 0 holds both halves
+    waves = across.mH @ (change * counted * _phase(own, amplitude))
+    added = (down.T @ torch.cat([waves.real, waves.imag], 1).flatten(2)).unflatten(-1, (width, -1))
+    return (kept * images[rows] + added).movedim(-1, 1)
+
+
+def _phase(spectrum: Tensor, amplitude: Tensor) -> Tensor:
+    """exp(i P) = F / |F|; a frequency component of zero has phase 0."""
+    return torch.where(amplitude > 0, spectrum / amplitude.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
 
 
 def amplitude_window(images: Tensor, window: float) -> Tensor:
@@ -97,8 +133,8 @@ def reference_view(images: Tensor, amplitudes: Tensor, lam: float, window: float
         spectrum = torch.fft.rfft2(images.float())
         own = spectrum[..., rows, columns]
         amplitude = own.abs()
-        phase = torch.where(amplitude > 0, own / amplitude.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-        spectrum[..., rows, columns] = ((1 - lam) * amplitude + lam * amplitudes.to(amplitude)) * phase
+        mixed = (1 - lam) * amplitude + lam * amplitudes.to(amplitude)
+        spectrum[..., rows, columns] = mixed * _phase(own, amplitude)
         view: Tensor = torch.fft.irfft2(spectrum, s=images.shape[-2:])
     return view.clamp(0, 1).to(images.dtype)
 
