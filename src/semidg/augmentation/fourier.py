@@ -59,8 +59,8 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
     The transform runs in float32, once forward over the pool and once back.
     """
     height, width = pool.shape[-2:]
-    rows, partner = rows.to(pool.device), parameters.partner.to(pool.device)
-    lam = parameters.lam.to(pool.device, torch.float32)[:, None, None, None]
+    rows, partner = (t.to(pool.device, non_blocking=True) for t in (rows, parameters.partner))
+    lam = parameters.lam.to(pool.device, torch.float32, non_blocking=True)[:, None, None, None]
     with torch.autocast(pool.device.type, enabled=False):
         spectrum = torch.fft.rfft2(pool.float())
         own, other = spectrum[rows], spectrum[partner].abs()
