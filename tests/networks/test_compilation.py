@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 import semidg.methods
 from semidg.config import ExperimentConfig, NetworkConfig, parse_config
 from semidg.errors import ConfigError
+from semidg.experiment import bundle
 from semidg.experiment.run import train
 from semidg.methods import make_method
 from semidg.networks.compilation import check_compiler, compile_networks
@@ -93,7 +94,8 @@ def test_a_compiled_training_resumes_bit_for_bit_and_its_models_hold_the_plain_n
 ) -> None:
     """With the real compiler. The run is cut where the unlabelled images begin: the sizes of a batch that the one has
     seen and the other has not must not matter."""
-    monkeypatch.setattr(semidg.methods, "make_pair", small_pair)
+    for module in (semidg.methods, bundle):
+        monkeypatch.setattr(module, "make_pair", small_pair)
     config = compiled_config(phantom)
     torch._dynamo.reset()
     train(config, tmp_path / "whole", score=None)

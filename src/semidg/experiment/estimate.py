@@ -120,11 +120,11 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
         run = state.stat().st_size + (3 if chooses else 2) * bundle.stat().st_size  # best, last, and the model
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     gpu = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
-    name, other = _other_precision(precision, device), None
-    if name is not None and not c.compile:
+    rival, other = _other_precision(precision, device), None
+    if rival is not None and not c.compile:
         fewer = min(c.max_steps, _WARM_UP + _COMPARED)
-        its, _ = _time(config, method, prepared, device, choose_precision(name, device), fewer)
-        other = name, statistics.median(its[min(_WARM_UP, fewer - 1) :]) / statistics.median(times)
+        its, _ = _time(config, method, prepared, device, choose_precision(rival, device), fewer)
+        other = rival, statistics.median(its[min(_WARM_UP, fewer - 1) :]) / statistics.median(times)
     return Estimate(
         steps=c.max_steps,
         step=(statistics.median(times), min(times), max(times)),
