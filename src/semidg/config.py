@@ -132,8 +132,8 @@ class TrainerConfig(Model):
     eval_batch: PositiveInt = 16
     """Images at once in validation and test."""
     precision: Literal["32", "bf16", "fp16", "auto"] = "auto"
-    """auto: bf16 on a GPU that has it, 32-bit elsewhere. On a CPU with bf16 instructions bf16 saves a quarter of the
-    time."""
+    """auto: bf16 on a GPU that has it, 32-bit elsewhere. On a CPU bf16 is faster where it has the instructions, slower
+    elsewhere: ``train --estimate`` measures it."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA, then MPS, then the CPU."""
     devices: PositiveInt = 1
@@ -150,6 +150,10 @@ class TrainerConfig(Model):
     """Threads of the CPU; 0: as many as the process may use, divided among devices and loaders."""
     channels_last: bool = True
     """Memory format of images and networks; faster on most hardware, the same mathematics."""
+    compile: bool = False
+    """Compile the networks (``torch.compile``), which takes minutes in the first step of a run, and again in the first
+    one with unlabelled images; ``train --estimate`` says what it takes and what a step then does. Sums round in another
+    order."""
     activation_checkpointing: bool = False
     """Compute the blocks of the networks a second time for the gradient, in place of keeping what is inside them: the
     same training (on a CPU bit for bit), a fraction of the memory for activations, one more forward a step."""
@@ -171,6 +175,12 @@ class ExperimentConfig(Model):
     method: MethodConfig = DualLevelMethod()
     optimiser: OptimiserConfig = OptimiserConfig()
     trainer: TrainerConfig = TrainerConfig()
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ExperimentConfig:
+        if self.trainer.compile and self.trainer.activation_checkpointing:
+            raise ValueError("trainer.compile and trainer.activation_checkpointing exclude each other; choose one")
+        return self
 
     @model_validator(mode="after")
     def _divides(self) -> ExperimentConfig:

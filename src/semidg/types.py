@@ -91,7 +91,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a training step gets, all tensors on one device.
+    """What a training step gets: images and masks on one device, the numbers of the domains on it or on the CPU.
 
     labelled: (B_l, C, H, W) in [0, 1]; masks: (B_l, H, W) int64; unlabelled: (B_u, C, H, W) in [0, 1], B_u may be 0.
     ``labelled_domains`` and ``unlabelled_domains`` hold one domain number an image, (B_l,) and (B_u,) int64: the

@@ -11,7 +11,7 @@ import pytest
 from semidg.cli import main
 from semidg.config import dump_config
 from semidg.errors import ConfigError
-from semidg.experiment.estimate import Estimate, estimate
+from semidg.experiment.estimate import Estimate, estimate, estimate_text
 from semidg.experiment.run import train
 from tests_support import tiny_config
 
@@ -20,7 +20,7 @@ def test_sizes_are_those_of_the_run_and_all_times_are_counted(phantom: Path, tmp
     config = tiny_config(phantom)
     found = estimate(config)
     values = dataclasses.asdict(found)
-    assert all(v > 0 for k, v in values.items() if isinstance(v, int | float) and k != "gpu")
+    assert all(v > 0 for k, v in values.items() if isinstance(v, int | float) and k not in ("gpu", "compiling"))
     assert found.step[1] <= found.step[0] <= found.step[2]
     parts = (found.training, found.validation, found.scoring, found.checkpoints)
     assert math.isclose(found.total, sum(parts))
@@ -53,3 +53,19 @@ def test_the_total_counts_every_step() -> None:
     found = Estimate(100, (0.5, 0.4, 0.9), 3.0, 2.0, 1.0, 1, None, 1, 1, "cpu", 1, "32-true")
     assert found.training == 50
     assert found.total == 56
+    assert dataclasses.replace(found, compiling=4.0).total == 60
+
+
+def test_it_says_what_another_precision_would_take(phantom: Path) -> None:
+    config = tiny_config(phantom, method={"name": "supervised", "networks": 1})
+    found = estimate(config)
+    assert found.precision == "32-true"
+    assert found.other is not None
+    assert found.other[0] == "bf16"
+    assert found.other[1] > 0
+    text = estimate_text(config, dataclasses.replace(found, other=("bf16", 0.736), compiling=0.0))
+    assert "bf16   would take 0.74 of the time a step" in text
+    assert "compiling" not in text
+    text = estimate_text(config, dataclasses.replace(found, other=None, compiling=30.0))
+    assert "would take" not in text
+    assert "compiling          30.0 s" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -72,3 +73,28 @@ def test_cross_entropy_part_is_the_mean_over_labelled_pixels() -> None:
     assert supervised_loss(logits, target).item() == pytest.approx(math.log(2) + 1 - 1 / 1.5)
     nothing = torch.full((1, 4, 4), IGNORE_INDEX)
     assert torch.isfinite(supervised_loss(logits, nothing))
+
+
+@pytest.mark.parametrize(("classes", "last"), itertools.product((2, 3, 5), (False, True)))
+def test_dice_is_that_of_one_hot_labels_bit_for_bit(classes: int, last: bool) -> None:
+    """Against ``F.one_hot``, which looks at its labels."""
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randn(3, classes, 33, 17, generator=generator)
+    logits = logits.contiguous(memory_format=torch.channels_last) if last else logits
+    labels = torch.randint(0, classes, (3, 33, 17), generator=generator)
+    labels[:, :4] = 255
+
+    def plain(p: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        valid = (target != 255).unsqueeze(1)
+        truth = torch.nn.functional.one_hot(target.where(valid.squeeze(1), 0), classes).movedim(-1, 1)[:, 1:] * valid
+        p = p[:, 1:] * valid
+        return 1 - ((2 * (p * truth).sum((2, 3)) + 1) / (p.sum((2, 3)) + truth.sum((2, 3)) + 1)).mean()
+
+    found = []
+    for loss in (plain, soft_dice_loss):
+        z = logits.clone().requires_grad_()
+        value = loss(torch.softmax(z, 1), labels)
+        value.backward()
+        found.append((value.detach(), z.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])  # type: ignore[arg-type]

@@ -62,11 +62,12 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
     The transform runs in float32: of few frequencies as a product with their waves, else as a fast one of all.
     """
     height, width = pool.shape[-2:]
-    rows, partner = rows.to(pool.device), parameters.partner.to(pool.device)
-    lam = parameters.lam.to(pool.device, torch.float32)[:, None, None, None]
+    rows, partner = (t.to(pool.device, non_blocking=True) for t in (rows, parameters.partner))
+    lam = parameters.lam.to(pool.device, torch.float32, non_blocking=True)[:, None, None, None]
     half = math.floor(config.window * min(height, width))
     with torch.autocast(pool.device.type, enabled=False):
         few = half <= _FEW and 2 * half < min(height, width)  # above it a frequency and its negative are one
+        few &= pool.device.type != "mps"  # products of complex matrices are not in every version of it
         view = _by_waves(pool, rows, partner, lam, half, config) if few else _fast(pool, rows, partner, lam, config)
     return view.clamp(0, 1).to(pool.dtype)
 
@@ -92,9 +93,9 @@ def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: in
     """
     height, width = pool.shape[-2:]
     turns = torch.outer(torch.arange(half + 1), torch.arange(height)).double() * (2 * math.pi / height)
-    down = torch.cat([turns.cos(), -turns.sin()]).float().to(pool.device)  # (2 (b + 1), H)
+    down = torch.cat([turns.cos(), -turns.sin()]).float().to(pool.device, non_blocking=True)  # (2 (b + 1), H)
     turns = torch.outer(torch.arange(-half, half + 1), torch.arange(width)).double() * (2 * math.pi / width)
-    across = torch.complex(turns.cos().float(), -turns.sin().float()).to(pool.device)  # (2 b + 1, W)
+    across = torch.complex(turns.cos().float(), -turns.sin().float()).to(pool.device, non_blocking=True)  # (2 b + 1, W)
     images = pool.float().movedim(1, -1)  # (N, H, W, C): no copy where images are channels_last
     spectrum = across @ torch.complex(*(down @ images.flatten(2)).unflatten(-1, (width, -1)).chunk(2, 1))
     own, other = spectrum[rows], spectrum[partner].abs()  # (B, b + 1, 2 b + 1, C)

@@ -1,7 +1,8 @@
 """Strong augmentation of a batch, on its device: change of grey levels, speckle, blur, and CutMix.
 
 Every draw comes from a CPU generator and every image has a draw of its own; the draws (``sample_*``) are apart from
-the computations.
+the computations. What is drawn goes to the device without a wait for it (``non_blocking``): a copy from memory that is
+not page-locked reads its source before it returns.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ def apply_photometric(images: Tensor, parameters: PhotometricParameters) -> Tens
     x <- clip(x)^gamma; x <- (x - mean) contrast + mean + brightness; x <- x (1 + noise * speckle); Gaussian blur.
     """
     device = images.device
-    contrast, brightness, gamma, noise = (p.to(device)[:, None, None, None] for p in parameters[:4])
+    contrast, brightness, gamma, noise = (p.to(device, non_blocking=True)[:, None, None, None] for p in parameters[:4])
     x = images.float().clamp(1e-6, 1) ** gamma
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = (x - mean) * contrast + mean + brightness
-    x = x * (1 + noise * parameters.speckle.to(device))
+    x = x * (1 + noise * parameters.speckle.to(device, non_blocking=True))
     with torch.autocast(images.device.type, enabled=False):
-        x = _blur(x, parameters.sigma.to(device))
+        x = _blur(x, parameters.sigma.to(device, non_blocking=True))
     return x.clamp(0, 1).to(images.dtype)
 
 
@@ -106,6 +107,8 @@ def apply_cutmix(values: Tensor, parameters: CutMixParameters) -> Tensor:
 
     The parameters are those of the whole batch of all ranks; a partner of another rank gets no gradient.
     """
-    inside, partner = (ranks.own(p).to(values.device) for p in (parameters.inside, parameters.partner))
+    inside, partner = (
+        ranks.own(p).to(values.device, non_blocking=True) for p in (parameters.inside, parameters.partner)
+    )
     shape = (inside.shape[0], *([1] * (values.dim() - 3)), *inside.shape[1:])
     return torch.where(inside.reshape(shape), ranks.gather(values)[partner], values)

@@ -29,7 +29,7 @@ def _quotas(system: Path) -> Iterator[float]:
     mount, groups = system / "sys/fs/cgroup", ["0::/", "0:cpu:/"]  # in a container a path may be that of the host
     with contextlib.suppress(OSError, UnicodeDecodeError):
         groups += (system / "proc/self/cgroup").read_text("utf-8").splitlines()
-    places = {}
+    places: dict[Path, None] = {}  # in their order, each once
     for line in groups:
         controllers, path = [*line.split(":", 2)[1:], "", "/"][:2]
         parts = [] if ".." in path else [part for part in path.split("/") if part]

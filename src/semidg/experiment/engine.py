@@ -15,14 +15,17 @@ import torch
 from semidg.config import ExperimentConfig, TrainerConfig
 from semidg.experiment.distributed import Place, strategy
 from semidg.methods.base import Method
+from semidg.networks.compilation import compile_networks
 from semidg.networks.factory import SegmentationNetwork
 from semidg.networks.recompute import recompute_blocks
 
 
 def ready(method: Method, config: TrainerConfig) -> Method:
-    """The method as the trainer computes it: memory format, activation checkpointing. Raises ConfigError."""
+    """The method as the trainer computes it: memory format, compiled networks, activation checkpointing."""
     if config.channels_last:
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = method.to(memory_format=torch.channels_last)
+    if config.compile:
+        compile_networks([*method.networks, *(method.teachers or ())])
     if config.activation_checkpointing:
         for network in method.networks:
             recompute_blocks(cast(SegmentationNetwork, network))

@@ -26,16 +26,21 @@ from semidg.experiment.distributed import Place
 from semidg.experiment.engine import make_trainer, quiet, ready, signals_restored
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.module import MethodModule
-from semidg.experiment.prepare import Report, prepare
+from semidg.experiment.prepare import Prepared, Report, prepare
 from semidg.experiment.scoring import Validation, score_records
 from semidg.methods import make_method
+from semidg.methods.base import Method
+from semidg.networks.compilation import check_compiler
 
-_WARM_UP, _MEASURED = 3, 10  # steps
+_WARM_UP, _MEASURED, _COMPARED = 3, 10, 5  # steps; the last for another precision
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Times in seconds, sizes in bytes.
+
+    compiling: what the first step took longer where networks are compiled. other: another precision, as in
+    ``trainer.precision``, and the time of a step with it over that of ``step``; None where there is none to measure.
 
     step: (median, least, largest) of the measured steps. validation, scoring: all of the run. gpu: None without one.
     run: the run folder with its checkpoints and models; tables and reports are small beside them.
@@ -53,6 +58,8 @@ class Estimate:
     device: str
     threads: int
     precision: str
+    compiling: float = 0.0
+    other: tuple[str, float] | None = None
 
     @property
     def training(self) -> float:
@@ -62,7 +69,7 @@ class Estimate:
     @property
     def total(self) -> float:
         """Everything after the data are indexed and decoded."""
-        return self.training + self.validation + self.scoring + self.checkpoints
+        return self.compiling + self.training + self.validation + self.scoring + self.checkpoints
 
 
 def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate:
@@ -79,6 +86,8 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
     if device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(c.precision, device)
+    if c.compile:
+        check_compiler(device)
     method = make_method(config)
     prepared = prepare(config, None, report)
     parts = prepared.split.parts()
@@ -90,13 +99,9 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
     method = ready(method, c)
 
     steps = min(c.max_steps, _WARM_UP + _MEASURED)
-    module, clock = MethodModule(method, config, c.max_steps - steps), _Clock()
-    with signals_restored(), quiet():
-        trainer = make_trainer(config, Place(), method, device, precision, clock, steps)
-        trainer.fit(module, training_loader(prepared.cache, prepared.split, config, module.step))
-        optimiser = trainer.optimizers[0].state_dict()
+    every, optimiser = _time(config, method, prepared, device, precision, steps)
+    times = every[min(_WARM_UP, steps - 1) :]
     method.to(device)
-    times = clock.steps()[min(_WARM_UP, steps - 1) :]
 
     root, classes, ensemble = prepared.index.root, config.network.classes, method.ensemble()
     validation = 0.0
@@ -114,6 +119,12 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
         save_bundle(bundle, Bundle(ensemble, config.network, config.data.size, config.data.channels, {}))
         run = state.stat().st_size + (3 if chooses else 2) * bundle.stat().st_size  # best, last, and the model
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gpu = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    rival, other = _other_precision(precision, device), None
+    if rival is not None and not c.compile:
+        fewer = min(c.max_steps, _WARM_UP + _COMPARED)
+        its, _ = _time(config, method, prepared, device, choose_precision(rival, device), fewer)
+        other = rival, statistics.median(its[min(_WARM_UP, fewer - 1) :]) / statistics.median(times)
     return Estimate(
         steps=c.max_steps,
         step=(statistics.median(times), min(times), max(times)),
@@ -121,13 +132,33 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
         scoring=one * len(test) * (2 if chooses else 1),
         checkpoints=saving * math.ceil(c.max_steps / c.checkpoint_every),
         memory=peak if sys.platform == "darwin" else peak * 1024,
-        gpu=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+        gpu=gpu,
         cache=sum(path.stat().st_size for path in prepared.cache.folder.iterdir()),
         run=run,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         threads=torch.get_num_threads(),
         precision=precision,
+        compiling=max(0.0, every[0] - statistics.median(times)) if c.compile else 0.0,
+        other=other,
     )
+
+
+def _time(
+    config: ExperimentConfig, method: Method, prepared: Prepared, device: torch.device, precision: str, steps: int
+) -> tuple[list[float], dict[str, Any]]:
+    """Seconds of each of the last ``steps`` of the training, and the state of the optimiser."""
+    module, clock = MethodModule(method, config, config.trainer.max_steps - steps), _Clock()
+    with signals_restored(), quiet():
+        trainer = make_trainer(config, Place(), method, device, precision, clock, steps)
+        trainer.fit(module, training_loader(prepared.cache, prepared.split, config, module.step))
+        return clock.steps(), trainer.optimizers[0].state_dict()
+
+
+def _other_precision(precision: str, device: torch.device) -> str | None:
+    """What to compare a precision (Lightning's name) with: 32-bit with bf16 and the other way round."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return None
+    return {"32-true": "bf16", "bf16-mixed": "32"}.get(precision) if device.type in ("cpu", "cuda") else None
 
 
 class _Clock(L.Callback):
@@ -166,6 +197,8 @@ def estimate_text(config: ExperimentConfig, found: Estimate) -> str:
             f"{config.name}: {config.method.name}, {found.steps} steps on {found.device}, {found.threads} thread"
             f"{'s' * (found.threads != 1)}, precision {found.precision}",
             f"training     {_duration(found.training):>12}   {median:.3f} s a step, {least:.3f} to {most:.3f}",
+            *([f"compiling    {_duration(found.compiling):>12}   in the first step"] if found.compiling else []),
+            *([_compared(*found.other)] if found.other else []),
             f"validation   {_duration(found.validation):>12}",
             f"checkpoints  {_duration(found.checkpoints):>12}",
             f"scoring      {_duration(found.scoring):>12}",
@@ -175,6 +208,10 @@ def estimate_text(config: ExperimentConfig, found: Estimate) -> str:
             f"run folder   {_size(found.run):>12}",
         ]
     )
+
+
+def _compared(precision: str, ratio: float) -> str:
+    return f"precision    {precision:>12}   would take {ratio:.2f} of the time a step, by {_COMPARED} steps"
 
 
 def _duration(seconds: float) -> str:

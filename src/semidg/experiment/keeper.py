@@ -161,7 +161,10 @@ class Keeper(L.Callback):
         if self.validation is None:
             return {}
         ensemble = module.method.ensemble()
-        dice = self.validation.dice(ensemble, module.config.trainer.eval_batch, module.device)
+        # not compiled: it has batches of other sizes, each of which would be, and evaluate computes without it too
+        plain = torch.compiler.set_stance("force_eager") if module.config.trainer.compile else contextlib.nullcontext()
+        with plain:
+            dice = self.validation.dice(ensemble, module.config.trainer.eval_batch, module.device)
         if self.best is None or dice["mean"] > self.best[0]:
             self.best = (dice["mean"], module.step)
             self.write_bundle(module, "best", dice["mean"])

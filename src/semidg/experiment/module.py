@@ -40,17 +40,21 @@ class MethodModule(L.LightningModule):
         for group in self.method.parameter_groups():
             lr = c.lr * (c.encoder_lr_factor if group["name"].endswith("encoder") else 1)
             groups.append({**group, "lr": lr, "base_lr": lr})
-        fused = self.device.type in ("cpu", "cuda")
+        # not in fp16: a fused step undoes the scaling of the gradients itself, and they would be clipped while scaled
+        fused = self.device.type in ("cpu", "cuda") and self.config.trainer.precision != "fp16"
         optimiser = torch.optim.AdamW(groups, lr=c.lr, weight_decay=c.weight_decay, fused=fused)
         if self.optimiser_state is not None:
             optimiser.load_state_dict(self.optimiser_state)
         return optimiser
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Images in channels_last where configured: one copy."""
+        """Images in channels_last where configured: one copy, without a wait where its source is page-locked. The
+        numbers of the domains stay on the CPU, where the draws are made: to read them back would wait."""
         form = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
 
         def move(t: Tensor) -> Tensor:
+            if t.dim() == 1:
+                return t
             return t.to(device, non_blocking=True, memory_format=form if t.dim() == 4 else torch.preserve_format)
 
         return batch.map(move)

@@ -32,6 +32,7 @@ from semidg.experiment.scoring import Validation
 from semidg.files import write_text
 from semidg.methods import make_method
 from semidg.methods.base import Method
+from semidg.networks.compilation import check_compiler
 from semidg.networks.norm import synchronise
 
 #: Version of the run folder; a folder of another one is refused.
@@ -75,6 +76,8 @@ def train(
     if device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(config.trainer.precision, device)
+    if config.trainer.compile:
+        check_compiler(device)
     report = report if place.first else None
     existed = run.exists()
     join(place, device)

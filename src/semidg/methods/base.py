@@ -160,7 +160,7 @@ def strong_labelled(batch: Batch, config: LabelledViewConfig, generator: torch.G
     view = _fourier(batch, ("labelled", "unlabelled"), config.fourier, generator)
     strength = StrongConfig(photometric=config.photometric, cutmix=0)
     view = strong.apply_photometric(view, strong.sample_photometric(view, strength, generator))
-    mixed = torch.where(chosen.to(view.device)[:, None, None, None], view, batch.labelled)
+    mixed = torch.where(chosen.to(view.device, non_blocking=True)[:, None, None, None], view, batch.labelled)
     return replace(batch, labelled=mixed.contiguous(memory_format=torch.channels_last))
 
 

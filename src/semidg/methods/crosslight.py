@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semidg import ranks
@@ -17,7 +16,8 @@ from semidg.methods.recipe import RecipeMethod
 from semidg.networks.factory import NetworkOutput
 from semidg.objectives.confidence import cross_entropy
 from semidg.objectives.consistency import paste, soft_cross_entropy
-from semidg.types import IGNORE_INDEX, Batch, Progress
+from semidg.objectives.supervised import one_hot
+from semidg.types import Batch, Progress
 
 #: Streams of the strong views of the networks, of the labelled rectangles in them, and of their light.
 _VIEWS, _PASTED, _LIGHT = (0, 8), (9, 10), (11, 12)
@@ -79,12 +79,12 @@ class CrossLight(RecipeMethod):
         """Z and Q with a rectangle of a labelled image, and with its label as one-hot Q (0 where it is ignored)."""
         count, labelled, masks = len(z) * ranks.world(), ranks.gather(batch.labelled), ranks.gather(batch.masks)
         drawn = sample_cutmix(count, z.shape[-2], z.shape[-1], self.config.paste, generator).inside
-        inside = ranks.own(drawn).to(z.device)
-        rows = ranks.own(torch.randint(len(labelled), (count,), generator=generator)).to(z.device)
+        inside = ranks.own(drawn).to(z.device, non_blocking=True)
+        rows = torch.randint(len(labelled), (count,), generator=generator)
+        rows = ranks.own(rows).to(z.device, non_blocking=True)
         label = masks[rows]
-        known = label != IGNORE_INDEX
-        true = F.one_hot(label * known, q.shape[1]).movedim(-1, 1) * known.unsqueeze(1)
-        return paste(inside, labelled[rows], z), paste(inside, true.to(q.dtype), q)
+        true = one_hot(label, q.shape[1]).to(q.dtype)
+        return paste(inside, labelled[rows], z), paste(inside, true, q)
 
     def distance(self, log_p: Tensor, q: Tensor) -> Tensor:
         """The loss of one network: log P and Q, both (B, K, H, W), to a scalar."""

@@ -27,6 +27,6 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, step: i
     ours = list(chain(teacher.parameters(), (b for b in teacher.buffers() if b.is_floating_point())))
     theirs = list(chain(student.parameters(), (b for b in student.buffers() if b.is_floating_point())))
     torch._foreach_lerp_(ours, [t.detach() for t in theirs], 1 - d)
-    for a, b in zip(teacher.buffers(), student.buffers(), strict=True):
-        if not a.is_floating_point():
-            a.copy_(b)
+    ours, theirs = ([b for b in network.buffers() if not b.is_floating_point()] for network in (teacher, student))
+    if ours:
+        torch._foreach_copy_(ours, theirs)

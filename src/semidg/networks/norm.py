@@ -45,15 +45,13 @@ class _OverRanks(nn.BatchNorm2d):
 
     def _normalised(self, x: Tensor) -> Tensor:
         """(x - m) / sqrt(v + eps), m and v of the values of all ranks, from the m_r, v_r and number n_r of each:
-        m = sum n_r m_r / n, v = sum n_r (v_r + (m_r - m)^2) / n."""
+        m = sum n_r m_r / n, v = sum n_r (v_r + (m_r - m)^2) / n. Of several ranks n is never 1."""
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         var, mean = torch.var_mean(values, (0, 2, 3), correction=0)
         means, variances, counts = ranks.combine(
             torch.stack([mean, var, torch.full_like(mean, x.numel() / len(mean))])
         ).unbind(1)
         total = counts.sum(0)
-        if int(total[0]) == 1:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         mean = (counts * means).sum(0) / total
         var = (counts * (variances + (means - mean).square())).sum(0) / total
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:

@@ -41,7 +41,7 @@ def choose_anchors(
 
 def _draw(positions: Tensor, count: int, generator: torch.Generator) -> Tensor:
     order = torch.randperm(len(positions), generator=generator)[:count]
-    return positions[order.to(positions.device)]
+    return positions[order.to(positions.device, non_blocking=True)]
 
 
 def info_nce(anchors: Tensor, positives: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -10,6 +10,14 @@ from semidg import ranks
 from semidg.types import IGNORE_INDEX
 
 
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """(B, H, W) int64 to (B, K, H, W) bool, channels last; false in every class where a label is ``IGNORE_INDEX``.
+
+    ``F.one_hot`` looks at the labels first, to refuse others.
+    """
+    return torch.stack([labels == k for k in range(classes)], -1).movedim(-1, 1)
+
+
 def soft_dice_loss(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     """1 - mean over images and foreground classes of (2 sum p y + s) / (sum p + sum y + s).
 
@@ -18,7 +26,7 @@ def soft_dice_loss(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -
     """
     valid = (target != IGNORE_INDEX).unsqueeze(1)
     classes = probabilities.shape[1]
-    truth = F.one_hot(target.where(valid.squeeze(1), 0), classes).movedim(-1, 1)[:, 1:] * valid
+    truth = one_hot(target, classes)[:, 1:]
     p = probabilities[:, 1:] * valid
     overlap = (p * truth).sum((2, 3))
     score = (2 * overlap + smooth) / (p.sum((2, 3)) + truth.sum((2, 3)) + smooth)
