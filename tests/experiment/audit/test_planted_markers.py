@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import markers
 from benchmarks.markers import KINDS, Picture, caption, cross, false_alarms, measure, meet, percent, rate, tables
 from scipy.ndimage import binary_erosion
+
+from benchmarks import markers
 
 
 def picture(grey: int = 50) -> Picture:
