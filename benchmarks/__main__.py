@@ -41,6 +41,9 @@ BENCHMARKS = (
     "memory",
     "evaluation",
     "duplicates",
+    "predict",
+    "ray_workers",
+    "growth",
 )
 RESULTS, PAGE = ROOT / "docs" / "results" / "performance.json", ROOT / "docs" / "performance.md"
 

@@ -59,18 +59,14 @@ def predict_parts(
     begins = [0, *accumulate(map(len, parts))]
     with Lanes(options.threads, sum(-(-len(jobs) // options.batch) for jobs in parts), device) as lanes:
         predictor = Predictor(bundle, out, device, options, lanes)
-        collected, number = _Collected(), 0
+        collected = _Collected()
         for task, found in _results(predictor, _tasks(parts, options)):
-            for _ in range(number, task.part):
-                yield collected.all_of(bundle, out)
-                collected = _Collected()
-            number = task.part
             collected.add(task, found)
             if progress:
-                progress(begins[number] + task.done, begins[-1])
-        for _ in range(number, len(parts)):
-            yield collected.all_of(bundle, out)
-            collected = _Collected()
+                progress(begins[task.part] + task.done, begins[-1])
+            if task.last:
+                yield collected.all_of(bundle, out)
+                collected = _Collected()
 
 
 class _Task(NamedTuple):
@@ -80,14 +76,19 @@ class _Task(NamedTuple):
     done: int
     work: list[Job] | Volume
     problems: list[str]
+    last: bool = False
 
 
 def _tasks(parts: Sequence[Sequence[Job]], options: Options) -> Iterator[_Task]:
     for number, jobs in enumerate(parts):
         problems: list[str] = []
+        task: _Task | None = None
         for done, work in pieces(jobs, options.batch, options.slice_axis, options.orientation, problems):
-            yield _Task(number, done, work, [*problems])
+            if task is not None:
+                yield task
+            task = _Task(number, done, work, [*problems])
             problems.clear()
+        yield (task or _Task(number, 0, [], []))._replace(last=True)
 
 
 def _results(predictor: Predictor, tasks: Iterator[_Task]) -> Iterator[tuple[_Task, Found]]:
