@@ -97,28 +97,17 @@ def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: in
     turns = torch.outer(torch.arange(-half, half + 1), torch.arange(width)).double() * (2 * math.pi / width)
     across = torch.complex(turns.cos().float(), -turns.sin().float()).to(pool.device, non_blocking=True)  # (2 b + 1, W)
     images = pool.float().movedim(1, -1)  # (N, H, W, C): no copy where images are channels_last
-<<<<<<< HEAD
-    spectrum = across @ torch.complex(
-        *(down @ images.flatten(2)).reshape(len(pool), -1, width, pool.shape[1]).chunk(2, 1)
-    )
-=======
     of_rows = (down @ images.flatten(2)).reshape(len(pool), -1, width, pool.shape[1])
     spectrum = across @ torch.complex(*of_rows.chunk(2, 1))
->>>>>>> wt-bench
     own, other = spectrum[rows], spectrum[partner].abs()  # (B, b + 1, 2 b + 1, C)
     amplitude, kept = own.abs(), 1.0 if config.form == "interpolated" else 1 - lam
     change = lam * (other - amplitude) if config.form == "interpolated" else lam * other - kept * amplitude
     counted = torch.full((half + 1, 1, 1), 2 / (height * width), device=pool.device)
     counted[0] /= 2  # the row of frequency 0 holds both halves
     waves = across.mH @ (change * counted * _phase(own, amplitude))
-<<<<<<< HEAD
-    added = (down.T @ torch.cat([waves.real, waves.imag], 1).flatten(2)).reshape(len(rows), height, width, -1)
-    view: Tensor = (kept * images[rows] + added).movedim(-1, 1)
-=======
     own_images = images[rows]
     added = (down.T @ torch.cat([waves.real, waves.imag], 1).flatten(2)).reshape(own_images.shape)
     view: Tensor = (kept * own_images + added).movedim(-1, 1)
->>>>>>> wt-bench
     return view
 
 
