@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import find_objects, grey_opening, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -82,27 +82,8 @@ def is_near(box: Box, foreground: NDArray[np.bool_]) -> bool:
     return bool(inside.any())
 
 
-def opening(grey: Grey, size: int) -> Grey:
-    """The opening (H, W) by a square of ``size`` pixels, odd; at the frame by the part of it that lies inside."""
-    low = _extreme(_extreme(grey, size, 0, np.minimum, 255), size, 1, np.minimum, 255)
-    return _extreme(_extreme(low, size, 0, np.maximum, 0), size, 1, np.maximum, 0)
-
-
-def _extreme(grey: Grey, size: int, axis: int, best: np.ufunc, beyond: int) -> Grey:
-    """The best value of ``size`` pixels in a row, in as many steps as size has binary digits."""
-    edge = [(0, 0), (0, 0)]
-    edge[axis] = (size // 2, size // 2)
-    found, width, length = np.pad(grey, edge, constant_values=beyond), 1, grey.shape[axis]
-    along = np.moveaxis(found, axis, 0)
-    while width < size:
-        step = min(width, size - width)
-        along = best(along[: len(along) - step], along[step:])
-        width += step
-    return np.moveaxis(along[:length], 0, axis)
-
-
 def _letters(grey: Grey) -> _Letters:
-    ink = (grey >= LEAST_GREY) & (grey - opening(grey, WINDOW) >= LEAST_CONTRAST)
+    ink = (grey >= LEAST_GREY) & (grey - grey_opening(grey, size=(WINDOW, WINDOW)) >= LEAST_CONTRAST)
     labelled, count = label(ink, np.ones((3, 3), np.int8))
     edges = [(c.start, r.start, c.stop, r.stop) for r, c in find_objects(labelled)]
     left, top, right, bottom = np.array(edges, np.int64).reshape(-1, 4).T
