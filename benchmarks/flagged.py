@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import yaml
 
+from benchmarks.planted import report
 from semidg.config import ExperimentConfig, load_config, parse_config
 from semidg.data.index import Index, index_data
 from semidg.data.lists import Split, count_parts, count_twins, write_split
@@ -136,12 +137,6 @@ def write_scores(scores: Sequence[Quality], told: set[str], low: set[str], path:
         writer.writerow(("id", "score", "contradicted", "low"))
         for q in sorted(scores, key=lambda q: (q.score, q.id)):
             writer.writerow((q.id, f"{q.score:.6f}", int(q.id in told), int(q.id in low)))
-
-
-def report(what: str, done: int, total: int) -> None:
-    """A line at the end of each piece of work."""
-    if done == total:
-        print(f"{what}: {total}", flush=True)
 
 
 def _options() -> argparse.Namespace:

@@ -28,6 +28,16 @@ class Frame(NamedTuple):
     number: int
     time: int | None = None
 
+    @property
+    def across(self) -> int:
+        """The axis of the array, 0 to 2, across which the slices lie; -1 for the frame of a film."""
+        return {"x": 0, "l": 0, "y": 1, "p": 1, "z": 2, "i": 2}.get(self.axis, -1)
+
+    @property
+    def turned(self) -> bool:
+        """Whether that array is the one turned to the patient."""
+        return self.axis in ("l", "p", "i")
+
     def __str__(self) -> str:
         return f"{self.axis}{self.number}" + ("" if self.time is None else f"t{self.time}")
 

@@ -68,8 +68,9 @@ def test_what_is_written_plane_by_plane_is_in_the_geometry_of_the_file(codes: st
     header = nifti.read_header(tmp_path / "v.nii")
     voxels = np.asarray(image.dataobj)
     copy = np.zeros(header.shape, np.uint8, order="F")
+    into, source = (nifti.turned(array, header, tmp_path / "v.nii") for array in (copy, voxels))
     for frame in planes(tmp_path / "v.nii", "auto", "patient").frames or ():
-        nifti.plane(copy, frame, header.orientation)[...] = nifti.plane(voxels, frame, header.orientation)
+        nifti.plane(into, frame)[...] = nifti.plane(source, frame)
     save_like(tmp_path / "m.nii.gz", tmp_path / "v.nii", copy)
     written = nib.load(tmp_path / "m.nii.gz")
     assert (np.asarray(written.dataobj) == voxels).all()

@@ -144,7 +144,7 @@ def _require_decoder(path: Path, dataset: pydicom.Dataset) -> None:
         return
     try:
         available = get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # by which get_decoder says that it knows no such syntax
         available = False
     if not available:
         raise DataError(f"{path}: the transfer syntax {syntax.name} cannot be decoded here; {_MEND}")

@@ -115,9 +115,10 @@ def read_series(root: Path, first: str) -> NDArray[np.uint8]:
     header = dicom.read_header(resolve_inside(root, first))
     folder = PurePosixPath(first).parent.as_posix()
     slices = in_folder(root, folder).get(header.place.series, [])
-    if len(slices) < 2 or arrange(slices, root).files[0] != first:
+    files = arrange(slices, root).files if len(slices) > 1 else ()
+    if files[:1] != (first,):
         raise DataError(f"{root / first}: is not the first slice of its series any more; index the data again")
-    return read_files([root / name for name in arrange(slices, root).files])
+    return read_files([root / name for name in files])
 
 
 def read_files(paths: Sequence[Path]) -> NDArray[np.uint8]:

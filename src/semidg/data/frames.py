@@ -131,12 +131,12 @@ def may_hold_planes(name: str) -> bool:
 
 def _unlike(root: Path, image: str, whole: Planes, mask: str) -> str | None:
     """What is different in the planes of a mask; None if nothing is."""
-    same = whole.frames[0].axis if whole.frames else "f"
+    same = whole.frames[0] if whole.frames else None
     path = resolve_inside(root, mask)
-    if same == "f":
+    if same is None or same.across < 0:
         of_mask = planes(path)
     else:
-        of_mask = planes(path, _AXES["xyzlpi".index(same) % 3], "patient" if same in _TURNED else "stored")
+        of_mask = planes(path, _AXES[same.across], "patient" if same.turned else "stored")
     if of_mask[:3] != whole[:3]:
         return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
     if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:

@@ -135,42 +135,44 @@ def slice_axis(header: Header, axis: str) -> int:
 def in_patient_axes(header: Header, path: Path) -> Header:
     """The header of the volume turned to LPI, not of an image of two dimensions. Raises DataError where the file does
     not tell how its axes lie."""
-    if header.orientation is None:
-        raise DataError(
-            f"{path}: does not tell how its axes lie in the patient (no usable qform or sform); give it an affine, or "
-            "set data.orientation to stored"
-        )
-    order = _order(header.orientation)
+    order = _order(header, path)
     shape = (*(header.shape[k] for k in order), *header.shape[3:])
     x, y, z = (header.spacing[k] for k in order)
     return header._replace(shape=shape, spacing=(x, y, z), orientation="".join(PATIENT_AXES))
 
 
-def plane(volume: NDArray[np.uint8], frame: Frame | None, orientation: str | None = None) -> NDArray[np.uint8]:
+def turned(volume: NDArray[np.uint8], header: Header, path: Path) -> NDArray[np.uint8]:
+    """A view of the stored voxels (X, Y, Z) or (X, Y, Z, T) as ``in_patient_axes`` has them; raises as it does."""
+    order = _order(header, path)
+    assert header.orientation is not None  # for the type checker: there is an order
+    steps = tuple(slice(None, None, 1 if header.orientation[k] in PATIENT_AXES else -1) for k in order)
+    return volume.transpose(*order, *range(3, volume.ndim))[steps]
+
+
+def plane(volume: NDArray[np.uint8], frame: Frame | None) -> NDArray[np.uint8]:
     """A view (H, W) into a volume (X, Y), (X, Y, Z) or (X, Y, Z, T), by the rule in the head of this module.
 
-    orientation: that of ``Header``, needed for a frame across an axis of the patient.
+    A frame across an axis of the patient is one of the ``turned`` volume.
     """
     if frame is None:
         return volume.T
-    if frame.axis in "lpi":
-        assert orientation is not None  # the reader has seen to it
-        order = _order(orientation)
-        turned = [slice(None, None, 1 if orientation[k] in PATIENT_AXES else -1) for k in order]
-        volume = volume.transpose(*order, *range(3, volume.ndim))[tuple(turned)]
     if volume.ndim == 4:
         assert frame.time is not None  # the reader has seen to it
         volume = volume[..., frame.time]
-    across = "xyzlpi".index(frame.axis) % 3
-    found: NDArray[np.uint8] = np.moveaxis(volume, across, 0)[frame.number].T
+    found: NDArray[np.uint8] = np.moveaxis(volume, frame.across, 0)[frame.number].T
     return found
 
 
-def _order(orientation: str) -> list[int]:
+def _order(header: Header, path: Path) -> list[int]:
     """The stored axis that each axis of the patient is."""
-    return [
-        next(k for k, code in enumerate(orientation) if code in pair) for pair in zip(PATIENT_AXES, _FROM, strict=True)
-    ]
+    stored = header.orientation
+    if stored is None:
+        raise DataError(
+            f"{path}: does not tell how its axes lie in the patient (no usable qform or sform); give it an affine, or "
+            "set data.orientation to stored"
+        )
+    pairs = zip(PATIENT_AXES, _FROM, strict=True)
+    return [next(k for k, code in enumerate(stored) if code in pair) for pair in pairs]
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -139,21 +139,16 @@ def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -
     """(H, W) or (H, W, 3) of the image, or with a coding of the mask."""
     pixels = _read(path, coding) if frame is None else _decoded(path, coding, keep).pixels
     if is_nifti_name(path.name):
-        orientation = None
-        if frame is not None and frame.axis in "lpi" and pixels.ndim > 2:
-            orientation = nifti.read_header(path).orientation
-            shape = nifti.in_patient_axes(nifti.read_header(path), path).shape
-        else:
-            shape = pixels.shape
-        times = pixels.shape[3] if pixels.ndim == 4 else 1
+        volume = pixels
+        if frame is not None and frame.turned and pixels.ndim > 2:
+            volume = nifti.turned(pixels, nifti.read_header(path), path)
         if frame is None:
-            fits = pixels.ndim == 2
+            fits = volume.ndim == 2
         else:
-            axis = "xyzlpi".find(frame.axis)
-            fits = axis >= 0 and pixels.ndim >= 3 and frame.number < shape[axis % 3]
-            fits = fits and (pixels.ndim == 3 or (frame.time is not None and frame.time < times))
+            fits = frame.across >= 0 and volume.ndim >= 3 and frame.number < volume.shape[frame.across]
+            fits = fits and (volume.ndim == 3 or (frame.time is not None and frame.time < volume.shape[3]))
         if fits:
-            return np.ascontiguousarray(nifti.plane(pixels, frame, orientation))
+            return np.ascontiguousarray(nifti.plane(volume, frame))
         count = f"{' x '.join(map(str, pixels.shape))} voxels"
     else:
         number = 0 if frame is None else frame.number

@@ -59,7 +59,7 @@ def to_original(probabilities: Tensor, height: int, width: int) -> Tensor:
 def label_map(probabilities: Tensor) -> npt.NDArray[np.uint8]:
     """The most probable class of each pixel, (K, H, W) -> (H, W); of equal ones the lowest number."""
     values: npt.NDArray[np.float32] = probabilities.detach().cpu().float().numpy()
-    if len(values) == 2:  # the same, thirty times faster
+    if len(values) == 2:  # the same, and much quicker
         return np.asarray(values[1] > values[0]).view(np.uint8)
     # numpy's argmax promises the first of equals, torch's does not
     return np.asarray(values.argmax(axis=0), dtype=np.uint8)

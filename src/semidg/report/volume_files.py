@@ -45,14 +45,16 @@ class _Nifti:
     """A NIfTI file; results have its geometry, bit for bit."""
 
     def __init__(self, path: Path) -> None:
-        header = nifti.read_header(path)
-        self._path, self.shape, self._orientation = path, header.shape, header.orientation
+        self._path, self._header = path, nifti.read_header(path)
+        self.shape = self._header.shape
 
     def image(self, frame: Frame | None, channels: int) -> Voxels:
         return plane_image(self._path, frame, channels)
 
     def plane(self, voxels: Voxels, frame: Frame | None) -> Voxels:
-        return nifti.plane(voxels, frame, self._orientation)
+        if frame is not None and frame.turned:
+            voxels = nifti.turned(voxels, self._header, self._path)
+        return nifti.plane(voxels, frame)
 
     def save(self, path: Path, voxels: Voxels, scale: float = 1.0) -> None:
         save_like(path, self._path, voxels, scale)
