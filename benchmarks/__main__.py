@@ -41,10 +41,10 @@ BENCHMARKS = (
     "profile",
     "memory",
     "evaluation",
-    "duplicates",
+    "size",
+    "growth",
     "predict",
     "ray_workers",
-    "growth",
 )
 RESULTS, PAGE = ROOT / "docs" / "results" / "performance.json", ROOT / "docs" / "performance.md"
 

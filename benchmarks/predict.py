@@ -1,7 +1,5 @@
 """Images a second of ``semidg predict``, from files to written pictures, against the forward of its networks alone.
 
-    python -m benchmarks.predict [--images FOLDER] [--model MODEL] [--count 2000] [--rounds 3]
-
 The verb is called in this process as from the command line: it loads the model, reads PNG files and writes masks,
 confidence maps, overlays, notes and the table. The other side is the ensemble on the same images in memory, in the same
 batches. Both have the same number of threads, OMP_NUM_THREADS or the cores of this process, which is kept to as many
@@ -10,11 +8,8 @@ cores. The model is the preset busi-lite after a few steps on the images of the 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -42,27 +37,16 @@ TARGET = 0.8
 DIFFERENT = 100  # pictures drawn, of which the files are copies
 
 
-def figures(
-    quick: bool, images: Path | None = None, model: Path | None = None, count: int = 2000, rounds: int = 3
-) -> list[Figure]:
-    """The share of the forward's speed that ``semidg predict`` has, with all pictures and with masks alone.
-
-    quick: a few small images, to see that it runs. images, model: your own in place of those of a phantom.
-    """
-    different, count, rounds, steps = (4, 20, 2, 1) if quick else (DIFFERENT, count, rounds, 40)
+def figures(quick: bool) -> list[Figure]:
+    """The share of the forward's speed that ``semidg predict`` has, with all pictures and with masks alone."""
+    different, count, rounds, steps = (4, 20, 2, 1) if quick else (DIFFERENT, 2000, 3, 40)
     with tempfile.TemporaryDirectory() as temporary, kept_to_threads():
         folder = Path(temporary)
-        pictures = folder / "pictures"
-        if images is None:
-            phantom = folder / "phantom"
-            write_phantom(phantom, images_per_scanner=different // 4, size=64 if quick else 192)
-            copy_images(sorted(phantom.glob("*/images/*.png")), pictures, count)
-        else:
-            copy_images(sorted(images.glob("*.png")), pictures, count)
-        if model is None:
-            model = folder / "model.safetensors"
-            write_model(model, sorted((folder / "phantom").glob("*/images/*.png")), steps)
-        return measure(model, pictures, folder / "out", rounds)
+        write_phantom(folder / "phantom", images_per_scanner=different // 4, size=64 if quick else 192)
+        images = sorted((folder / "phantom").glob("*/images/*.png"))
+        copy_images(images, folder / "pictures", count)
+        write_model(folder / "model.safetensors", images, steps)
+        return measure(folder / "model.safetensors", folder / "pictures", folder / "out", rounds)
 
 
 def measure(model: Path, pictures: Path, out: Path, rounds: int) -> list[Figure]:
@@ -169,20 +153,3 @@ def kept_to_threads() -> Iterator[None]:
         if cores:
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(before)
-
-
-def main() -> None:
-    """Measure and print JSON, a line a figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, default=None, help="a folder of PNG files in place of a phantom")
-    parser.add_argument("--model", type=Path, default=None, help="a model in place of one of the preset busi-lite")
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    for one in figures(options.quick, options.images, options.model, options.count, options.rounds):
-        print(json.dumps(dataclasses.asdict(one)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

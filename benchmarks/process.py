@@ -6,6 +6,7 @@ parent for a child that has just been forked.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -38,6 +39,12 @@ def peak_mb() -> float:
     except (OSError, LookupError):  # not Linux
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def forget_peak() -> None:
+    """``peak_mb`` counts from now on, where the system can do that (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
 def mapped_mb() -> float | None:

@@ -1,16 +1,11 @@
 """``semidg predict --executor ray``: images a second of two workers of one core each over those of one.
 
-    python -m benchmarks.ray_workers [--count 512] [--rounds 5]
-
 A Ray cluster on this machine, started for the benchmark and warm: its workers have loaded the libraries and the model,
 which a worker keeps from shard to shard. Both sides predict the same files in the same shards, in alternation.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -31,12 +26,12 @@ from semidg.report.predictor import Options
 TARGET = 1.7
 
 
-def figures(quick: bool, count: int = 512, rounds: int = 5) -> list[Figure]:
+def figures(quick: bool) -> list[Figure]:
     """The speed of two workers over that of one. quick: a few small images, to see that it runs.
 
     Raises ConfigError without ray.
     """
-    different, count, rounds, shard, steps = (4, 8, 1, 2, 1) if quick else (40, count, rounds, 32, 40)
+    different, count, rounds, shard, steps = (4, 8, 1, 2, 1) if quick else (40, 512, 5, 32, 40)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_phantom(folder / "phantom", images_per_scanner=different // 4, size=64 if quick else 192)
@@ -83,18 +78,3 @@ def predict(folder: Path, workers: int, shard: int) -> None:
     jobs = find_jobs([folder / "pictures"], out)
     found = predict_shards(settings, jobs, out, run=RayTasks(workers), size=shard)
     assert found.files == len(jobs), found.problems
-
-
-def main() -> None:
-    """Measure and print JSON, a line a figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    for one in figures(options.quick, options.count, options.rounds):
-        print(json.dumps(dataclasses.asdict(one)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -29,15 +29,18 @@ def write_data(folder: Path, quick: bool) -> None:
     write_images(folder / "data", 40 if quick else 80, 64 if quick else 128)
 
 
-def configure(folder: Path, method: str, quick: bool = False, **trainer: Any) -> ExperimentConfig:
-    """Preset busi-lite on FOLDER/data for a method, with keys of the section ``trainer`` replaced; quick: images of
-    64 x 64. Threads and memory of this process are set as training sets them."""
+def configure(
+    folder: Path, method: str, quick: bool = False, size: int | None = None, **trainer: Any
+) -> ExperimentConfig:
+    """Preset busi-lite on FOLDER/data for a method, with keys of the section ``trainer`` replaced; size: of the
+    images, by default that of the preset, quick: 64. Threads and memory of this process are set as training sets
+    them."""
     values = load_config("busi-lite").model_dump(mode="json")
     values["method"] = {"name": method}
     values["data"] |= {"root": str(folder / "data"), "layout": "folders", "cache": str(folder / "cache")}
     values["trainer"] |= {"accelerator": "cpu"} | trainer
-    if quick:
-        values["data"]["size"] = 64
+    if quick or size:
+        values["data"]["size"] = size or 64
     config = parse_config(values, "benchmark")
     set_threads(config.trainer)
     keep_freed_memory()

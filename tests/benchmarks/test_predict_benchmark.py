@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+from benchmarks.pictures import write_images
 
-from benchmarks import growth, predict, ray_workers
+from benchmarks import growth, predict, ray_workers, size
 
 
 def test_predict_is_held_against_the_forward() -> None:
@@ -24,13 +26,25 @@ def test_two_ray_workers_are_held_against_one() -> None:
     assert found.median > 0
 
 
-def test_growth_has_an_exponent_for_each_stage_and_for_steps() -> None:
+def test_growth_has_time_memory_and_an_exponent_for_each_stage() -> None:
     found = growth.figures(quick=True)
-    names = [one.name.partition(":")[0] for one in found]
-    assert names == [*growth.STAGES, "step", "step"]
+    columns = [f"{kind} at {count}" for kind in ("time", "peak") for count in (20, 40)] + ["exponent"]
+    assert [one.name for one in found] == [f"{stage}: {column}" for stage in growth.STAGES for column in columns]
     assert all(math.isfinite(one.median) for one in found)
-    assert all(len(one.details["seconds"]) == len(one.details["peak MB"]) == 2 for one in found)
+    assert all(one.median > 0 for one in found if "exponent" not in one.name)
 
 
-def test_the_exponent_is_the_slope_of_the_logarithms() -> None:
-    assert growth.exponent([10, 20, 40], [3, 12, 48]) == pytest.approx(2)
+def test_a_stage_finds_the_groups_of_the_pictures(tmp_path: Path) -> None:
+    write_images(tmp_path / "data", 8, 256)
+    write_images(tmp_path / "data", 20, 256, first=8)
+    assert growth.measure(str(tmp_path), True)["groups"] == 18  # of 20 images two are twins
+
+
+def test_sizes_and_batches_have_time_and_memory() -> None:
+    found = {one.name: one.median for one in size.figures(quick=True)}
+    assert {name.split(": ")[0] for name in found if name.endswith("peak")} == {
+        "32 x 32, 1 + 1 images",
+        "64 x 64, 1 + 1 images",
+        "32 x 32, 2 + 2 images",
+    }
+    assert all(math.isfinite(value) for value in found.values())

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.duplicates import measure
 from benchmarks.figure import Figure
-from benchmarks.pictures import write_images
 from benchmarks.profile import PREFIX, grouped
 from benchmarks.reference import Published
 from benchmarks.step import METHODS, Bare, images_of
@@ -98,11 +96,3 @@ def test_operations_of_a_profile_are_grouped_by_region_and_direction() -> None:
     assert both | {"averages, forward"} <= set(found) <= both | {"averages, forward", "rest"}
     total = sum(event.self_cpu_time_total for event in watched.events()) / 1000
     assert sum(found.values()) == pytest.approx(total)
-
-
-def test_an_index_is_measured(tmp_path: Path) -> None:
-    write_images(tmp_path, 8, 256)
-    write_images(tmp_path, 20, 256, first=8)
-    found = measure(str(tmp_path))
-    assert found["groups"] == 18  # of 20 images two are twins
-    assert found["peak, MB"] >= found["imports, MB"] > 0

@@ -81,7 +81,7 @@ def make_network(config: NetworkConfig, channels: int, seed: int) -> Segmentatio
                 classes=config.classes,
                 **options,
             )
-        # an unknown name, a setting or number of channels that it cannot have, no dilation, no file: what smp and timm raise
+        # what smp and timm raise: an unknown name, a setting that it cannot have, no dilation, no file
         except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError) as error:
             if hub:
                 raise weights.hub_error(config.encoder, error) from error
