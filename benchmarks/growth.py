@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def measure(folder: str, quick: bool) -> dict[str, Any]:
 
     index = stage("index", lambda: index_data(config.data))
     small = np.stack([thumbnail(np.asarray(Image.open(index.root / record.image))) for record in index.records])
-    groups = stage("search alone", lambda: near_duplicate_groups(small, similarity))
+    groups = stage("search alone", partial(near_duplicate_groups, small, similarity))
     del small
     cache = stage("cache", lambda: open_images(config, index))
     split = stage("split", lambda: make_split(index.records, config.data.split, config.labelled, config.seed))
