@@ -16,7 +16,7 @@ from semidg.errors import ConfigError
 from semidg.experiment import bundle
 from semidg.experiment.run import train
 from semidg.methods import make_method
-from semidg.networks.compilation import check_compiler, compile_networks
+from semidg.networks.compilation import check_compiler, compile_networks, uncompiled
 from semidg.networks.factory import make_pair
 from semidg.types import Batch, Progress
 from small_networks import small_pair
@@ -119,6 +119,23 @@ def test_a_compiled_training_resumes_bit_for_bit_and_its_models_hold_the_plain_n
     assert all(torch.equal(one[key], two[key]) for key in one)
     state = torch.load(tmp_path / "whole" / "checkpoints" / "last.pt", weights_only=True)
     assert list(state["method"]) == list(make_method(config).state_dict())
+
+
+def test_scoring_compiles_nothing() -> None:
+    forms: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        forms.append(len(inputs[0]))
+        return graph
+
+    torch._dynamo.reset()
+    double = torch.compile(lambda x: x * 2, backend=backend, dynamic=False)
+    with uncompiled(True):
+        assert double(torch.ones(3)).tolist() == [2, 2, 2]
+    assert forms == []
+    with uncompiled(False):
+        double(torch.ones(4))
+    assert forms == [4]
 
 
 def test_what_cannot_be_compiled_is_said_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

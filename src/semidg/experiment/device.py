@@ -105,7 +105,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     """Lightning's name of the precision; ``auto``: bf16 on a CUDA device that has it, 32-bit elsewhere.
 
     On a CPU 32-bit is the default, so that a run does not depend on the processor; where it has bf16 instructions,
-    ``bf16`` saves a quarter of a step (``python -m benchmarks step`` measures it).
+    ``bf16`` saves a sixth to a quarter of a step (``python -m benchmarks step`` measures it).
     """
     if precision == "auto":
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()

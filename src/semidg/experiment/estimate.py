@@ -30,7 +30,7 @@ from semidg.experiment.prepare import Prepared, Report, prepare
 from semidg.experiment.scoring import Validation, score_records
 from semidg.methods import make_method
 from semidg.methods.base import Method
-from semidg.networks.compilation import check_compiler
+from semidg.networks.compilation import check_compiler, uncompiled
 
 _WARM_UP, _MEASURED, _COMPARED = 3, 10, 5  # steps; the last for another precision
 
@@ -107,12 +107,14 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
     validation = 0.0
     if chooses:
         some = Validation(chooses[: c.eval_batch], prepared.cache, root, classes, protocol)
-        one = _seconds(lambda: some.dice(ensemble, c.eval_batch, device)) / len(some.records)
+        with uncompiled(c.compile):
+            one = _seconds(lambda: some.dice(ensemble, c.eval_batch, device)) / len(some.records)
         # once every eval_every steps, at the end, and for the calibration
         validation = one * len(chooses) * (math.ceil(c.max_steps / c.eval_every) + 1)
     some_test = test[: c.eval_batch]
     options: dict[str, Any] = {"batch": c.eval_batch, "classes": classes, "device": device, "protocol": protocol}
-    one = _seconds(lambda: score_records(ensemble, some_test, prepared.cache, root, **options)) / len(some_test)
+    with uncompiled(c.compile):
+        one = _seconds(lambda: score_records(ensemble, some_test, prepared.cache, root, **options)) / len(some_test)
     with tempfile.TemporaryDirectory(prefix="semidg-estimate-") as name:
         state, bundle = Path(name) / "last.pt", Path(name) / "last.safetensors"
         saving = _seconds(lambda: save_state(state, State(method.state_dict(), optimiser, 0, None, 0.0)))

@@ -22,6 +22,7 @@ from semidg.experiment.loggers import Trackers
 from semidg.experiment.metrics_file import MetricsFile
 from semidg.experiment.module import MethodModule
 from semidg.experiment.scoring import Validation
+from semidg.networks.compilation import uncompiled
 
 
 class Listener(Protocol):
@@ -161,9 +162,7 @@ class Keeper(L.Callback):
         if self.validation is None:
             return {}
         ensemble = module.method.ensemble()
-        # not compiled: it has batches of other sizes, each of which would be, and evaluate computes without it too
-        plain = torch.compiler.set_stance("force_eager") if module.config.trainer.compile else contextlib.nullcontext()
-        with plain:
+        with uncompiled(module.config.trainer.compile):  # as in ``evaluate``
             dice = self.validation.dice(ensemble, module.config.trainer.eval_batch, module.device)
         if self.best is None or dice["mean"] > self.best[0]:
             self.best = (dice["mean"], module.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -25,6 +26,13 @@ def compile_networks(networks: Iterable[nn.Module], backend: str = "inductor") -
         for part in (model.encoder, model.decoder, model.segmentation_head):
             assert isinstance(part, nn.Module)
             part.compile(dynamic=False, backend=backend)
+
+
+def uncompiled(compiled: bool) -> AbstractContextManager[object]:
+    """Inside it networks compute as if they were not compiled: scoring has batches of other sizes, each of which would
+    be compiled for a few uses. compiled: whether they are; else nothing is done, and no compiler imported."""
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    return stance
 
 
 def check_compiler(device: torch.device) -> None:
