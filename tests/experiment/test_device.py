@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from semidg.cli.compare import CompareOptions, _executor
 from semidg.config import TrainerConfig
 from semidg.experiment import device
-from semidg.experiment.device import loader_workers, set_threads, share_of_cores, usable_cores
+from semidg.experiment.device import (
+    choose_precision,
+    has_bf16,
+    loader_workers,
+    set_threads,
+    share_of_cores,
+    slow_precision,
+    usable_cores,
+)
 from semidg.experiment.executors import LocalExecutor
 
 
@@ -146,3 +155,48 @@ def test_compare_divides_the_cpus_among_its_jobs(monkeypatch: pytest.MonkeyPatch
     assert environment(40) == {"SEMIDG_CPUS": "1", "OMP_NUM_THREADS": "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert environment(3) == {"SEMIDG_CPUS": "5"}
+
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("can", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, False),
+        ({"avx512_f": True, "avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+        ({"neon": True, "bf16": False}, False),
+    ],
+)
+def test_bf16_of_a_processor_is_that_of_its_instructions(
+    can: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    assert has_bf16(CPU) is expected
+    warning = slow_precision("bf16", CPU)
+    assert (warning is None) is expected
+    assert expected or "no bf16 instructions" in str(warning)
+    assert slow_precision("32", CPU) is None
+    assert choose_precision("auto", CPU) == "32-true"
+    assert choose_precision("bf16", CPU) == "bf16-mixed"  # slow, but what was asked for
+
+
+def test_an_older_pytorch_cannot_say_what_a_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_bf16(CPU) is None
+    assert slow_precision("bf16", CPU) is None
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "32-true"), (8, "bf16-mixed")])
+def test_a_gpu_that_stands_in_for_bf16_is_not_given_it(
+    major: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T4 or V100 computes in bf16 by conversions, and PyTorch calls that supported."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    assert choose_precision("auto", CUDA) == precision
+    assert (slow_precision("bf16", CUDA) is None) == (major == 8)
+    assert choose_precision("fp16", CUDA) == "16-mixed"

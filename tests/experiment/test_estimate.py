@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from semidg.cli import main
 from semidg.config import dump_config
@@ -56,7 +57,8 @@ def test_the_total_counts_every_step() -> None:
     assert dataclasses.replace(found, compiling=4.0).total == 60
 
 
-def test_it_says_what_another_precision_would_take(phantom: Path) -> None:
+def test_it_says_what_another_precision_would_take(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     config = tiny_config(phantom, method={"name": "supervised", "networks": 1})
     found = estimate(config)
     assert found.precision == "32-true"
@@ -65,7 +67,15 @@ def test_it_says_what_another_precision_would_take(phantom: Path) -> None:
     assert found.other[1] > 0
     text = estimate_text(config, dataclasses.replace(found, other=("bf16", 0.736), compiling=0.0))
     assert "bf16   would take 0.74 of the time a step" in text
+    text = estimate_text(config, dataclasses.replace(found, other=("bf16", 1.4)))
+    assert "bf16   would take 1.40 times as long a step" in text
     assert "compiling" not in text
     text = estimate_text(config, dataclasses.replace(found, other=None, compiling=30.0))
     assert "would take" not in text
     assert "compiling          30.0 s" in text
+
+
+def test_it_measures_no_bf16_where_there_is_none(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    config = tiny_config(phantom, method={"name": "supervised", "networks": 1})
+    assert estimate(config).other is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -233,7 +234,7 @@ def _show(cells: Sequence[Cell], options: CompareOptions, known: Mapping[str, Kn
 
 
 def _make(comparison: Comparison, cells: Sequence[Cell], options: CompareOptions, lock: int | None) -> int:
-    from semidg.experiment.compare import run_grid
+    from semidg.experiment.compare import run_grid, status
     from semidg.report.comparison_files import write_tables
 
     assert options.out is not None
@@ -246,6 +247,8 @@ def _make(comparison: Comparison, cells: Sequence[Cell], options: CompareOptions
 
     tables()
     executor = _executor(options, lock)
+    if options.executor == "local":
+        _warn_of_slow([cell for cell in cells if status(cell, out, options.part).state != "done"])
     with GridProgress(cells, out, options.part, executor.slots, tables) as progress:
         outcome = run_grid(cells, out, executor, options.part, progress)
     print(tables())
@@ -264,6 +267,15 @@ def _make(comparison: Comparison, cells: Sequence[Cell], options: CompareOptions
     if outcome.failed:
         print(f"semidg: {len(outcome.failed)} runs failed; try them again: {again}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _warn_of_slow(cells: Sequence[Cell]) -> None:
+    from semidg.experiment.device import choose_device, slow_precision
+
+    for precision, accelerator in {(c.config.trainer.precision, c.config.trainer.accelerator) for c in cells}:
+        with contextlib.suppress(ConfigError):  # of a device that is not there; that is for the run to say
+            if text := slow_precision(precision, choose_device(accelerator)):
+                print(f"semidg: warning: {text}", file=sys.stderr)
 
 
 def _executor(options: CompareOptions, lock: int | None) -> Executor:

@@ -108,8 +108,29 @@ def choose_precision(precision: str, device: torch.device) -> str:
     ``bf16`` saves a sixth to a quarter of a step (``python -m benchmarks step`` measures it).
     """
     if precision == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16-mixed" if bf16 else "32-true"
+        return "bf16-mixed" if device.type == "cuda" and has_bf16(device) else "32-true"
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError("trainer.precision fp16 needs a CUDA device; use 32, bf16 or auto")
     return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
+
+
+def has_bf16(device: torch.device) -> bool | None:
+    """Whether a device has bf16 instructions; None where PyTorch cannot say. What has none still computes in bf16, by
+    conversions around each operation, which PyTorch reports as supported."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    ask = getattr(torch.cpu, "get_capabilities", None)  # of later versions of PyTorch
+    if device.type != "cpu" or ask is None:
+        return None
+    can = ask()
+    return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def slow_precision(precision: str, device: torch.device) -> str | None:
+    """A warning where ``trainer.precision`` costs time in place of saving it."""
+    if precision != "bf16" or has_bf16(device) is not False:
+        return None
+    return (
+        f"trainer.precision bf16: this {'processor' if device.type == 'cpu' else 'GPU'} has no bf16 instructions, and "
+        f"what stands in for them can take ten times as long; use {'32' if device.type == 'cpu' else 'fp16 or 32'}"
+    )

@@ -21,7 +21,7 @@ from semidg.errors import ConfigError, SplitError
 from semidg.evaluation.protocols import protocol_of
 from semidg.experiment.bundle import Bundle, save_bundle
 from semidg.experiment.checkpoint import State, save_state
-from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
+from semidg.experiment.device import choose_device, choose_precision, has_bf16, keep_freed_memory, set_threads
 from semidg.experiment.distributed import Place
 from semidg.experiment.engine import make_trainer, quiet, ready, signals_restored
 from semidg.experiment.loaders import training_loader
@@ -157,10 +157,11 @@ def _time(
 
 
 def _other_precision(precision: str, device: torch.device) -> str | None:
-    """What to compare a precision (Lightning's name) with: 32-bit with bf16 and the other way round."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    """What to compare a precision (Lightning's name) with: 32-bit with bf16, where the device has that, and bf16 with
+    32-bit."""
+    if device.type not in ("cpu", "cuda") or (precision == "32-true" and has_bf16(device) is False):
         return None
-    return {"32-true": "bf16", "bf16-mixed": "32"}.get(precision) if device.type in ("cpu", "cuda") else None
+    return {"32-true": "bf16", "bf16-mixed": "32"}.get(precision)
 
 
 class _Clock(L.Callback):
@@ -213,7 +214,8 @@ def estimate_text(config: ExperimentConfig, found: Estimate) -> str:
 
 
 def _compared(precision: str, ratio: float) -> str:
-    return f"precision    {precision:>12}   would take {ratio:.2f} of the time a step, by {_COMPARED} steps"
+    how = f"{ratio:.2f} of the time a step" if ratio < 1 else f"{ratio:.2f} times as long a step"
+    return f"precision    {precision:>12}   would take {how}, by {_COMPARED} steps"
 
 
 def _duration(seconds: float) -> str:

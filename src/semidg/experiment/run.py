@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,13 @@ from semidg.errors import NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint
 from semidg.experiment.calibrate import write_model
-from semidg.experiment.device import choose_device, choose_precision, keep_freed_memory, set_threads
+from semidg.experiment.device import (
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+    set_threads,
+    slow_precision,
+)
 from semidg.experiment.distributed import Place, find_place, first_then_others, join, leave
 from semidg.experiment.engine import make_trainer, quiet, ready, signals_restored
 from semidg.experiment.environment import environment
@@ -76,6 +83,9 @@ def train(
     if device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(config.trainer.precision, device)
+    slow = slow_precision(config.trainer.precision, device)
+    if slow and place.first:
+        print(f"semidg: warning: {slow}", file=sys.stderr)
     if config.trainer.compile:
         check_compiler(device)
     report = report if place.first else None
