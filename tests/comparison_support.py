@@ -104,7 +104,8 @@ def finish(
     (scores / "evaluation").mkdir(parents=True, exist_ok=True)
     (run / "run.json").write_text('{"format": 1}')
     (run / "config.yaml").write_text(dump_config(cell.config))
-    made = {"commit": "abc1234", "threads": 2, "device": "cpu"} | dict(environment or {})
+    precision = "bf16-mixed" if cell.config.trainer.precision == "bf16" else "32-true"
+    made = {"commit": "abc1234", "threads": 2, "device": "cpu", "precision": precision} | dict(environment or {})
     (run / "environment.json").write_text(json.dumps(made))
     cases.to_csv(scores / "cases.csv", index=False)
     for i, table in enumerate(networks):

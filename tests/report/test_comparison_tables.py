@@ -120,7 +120,7 @@ def test_every_state_of_a_growing_grid_has_a_table(grid: tuple[list[Cell], Path]
             rows(read_scored(cells, out, "test"), "a")
     write_tables("t", "a", cells, out, "test")
     first = (out / "table.md").read_bytes()
-    assert b"10 of 10 runs; commit abc1234; threads 2; device cpu." in first
+    assert b"10 of 10 runs; commit abc1234; threads 2; device cpu; precision 32-true." in first
     names = ["table.md", "table.csv", "table.tex", "cases.csv.gz", "dice-by-labelled.svg", "index.html"]
     before = {name: (out / name).read_bytes() for name in names}
     write_tables("t", "a", cells, out, "test")

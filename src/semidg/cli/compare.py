@@ -77,7 +77,7 @@ class CompareOptions:
     """Part that is scored and shown."""
     known: tuple[Path, ...] = ()
     """Folders with runs.json.gz and cases.csv.gz of comparisons made elsewhere: the scores of runs with the same
-    configuration are taken over from there, and these runs are not made again."""
+    configuration (if need be in another precision) are taken over from there, and these runs are not made again."""
     dry_run: bool = False
     """Show the runs, what is done, and how long the rest will take; write nothing."""
 
@@ -97,7 +97,7 @@ def compare(arguments: Sequence[str]) -> int:
     from semidg.experiment.comparison_file import dump_comparison
     from semidg.experiment.executors import locked
     from semidg.experiment.grid import expand
-    from semidg.experiment.known import read_known, take_over
+    from semidg.experiment.known import identity, read_known, take_over
     from semidg.experiment.targets import resolve_targets
     from semidg.files import write_text
 
@@ -118,7 +118,11 @@ def compare(arguments: Sequence[str]) -> int:
         write_text(options.out / "comparison.yaml", dump_comparison(comparison))
         if known:
             taken = take_over(known, cells, options.out, options.part)
-            print(f"{len(taken)} of the {len(known)} known runs are of this comparison and were taken over")
+            other = sum(identity(cell.config) not in known for cell in taken)
+            print(
+                f"{len(taken)} of the {len(known)} known runs are of this comparison and were taken over"
+                + (f", {other} of them in another precision (runs.csv says which)" if other else "")
+            )
         return _make(comparison, cells, options, lock)
 
 
@@ -211,15 +215,15 @@ def _value(key: str, text: str) -> Any:
 
 def _show(cells: Sequence[Cell], options: CompareOptions, known: Mapping[str, Known]) -> int:
     from semidg.experiment.compare import refuse_other_configurations, seconds_left, status
-    from semidg.experiment.known import identity
+    from semidg.experiment.known import match
 
     assert options.out is not None
     refuse_other_configurations(cells, options.out)
     counts: dict[str, int] = {"done": 0, "half-done": 0, "left": 0}
-    rest = []
+    rest, matched = [], match(known, cells)
     for cell in cells:
         now = status(cell, options.out, options.part)
-        if now.state == "left" and identity(cell.config) in known:
+        if now.state == "left" and cell.name in matched:
             counts["known"] = counts.get("known", 0) + 1
             print(f"known      {cell.name}")
             continue

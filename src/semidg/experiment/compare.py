@@ -159,7 +159,7 @@ class Book:
         columns = ("run", "arm", "labelled", "target", "seed", "state", "step", "steps", "seconds", "training_seconds")
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*columns, "threads", "device", "commit", "error"])
+        writer.writerow([*columns, "threads", "device", "precision", "commit", "error"])
         for cell in self.cells:
             now = status(cell, self.out, self.part)
             made = read_json(run_folder(self.out, cell) / "environment.json")
@@ -168,7 +168,7 @@ class Book:
                     *(cell.name, cell.arm, f"{cell.labelled:g}", cell.target or "", cell.seed),
                     *("failed" if cell.name in failed else now.state, now.step, cell.config.trainer.max_steps),
                     *(f"{self.seconds.get(cell.name, 0.0):.3f}", f"{now.seconds:.3f}"),
-                    *(made.get("threads", ""), made.get("device", ""), made.get("commit") or ""),
+                    *(made.get(name) or "" for name in ("threads", "device", "precision", "commit")),
                     failed.get(cell.name, ""),
                 ]
             )

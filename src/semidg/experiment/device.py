@@ -118,7 +118,7 @@ def has_bf16(device: torch.device) -> bool | None:
     """Whether a device has bf16 instructions; None where PyTorch cannot say. What has none still computes in bf16, by
     conversions around each operation, which PyTorch reports as supported."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     ask = getattr(torch.cpu, "get_capabilities", None)  # of later versions of PyTorch
     if device.type != "cpu" or ask is None:
         return None

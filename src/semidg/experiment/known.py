@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ ELSEWHERE = (
 #: What tells a row of ``cases.csv.gz`` to its run.
 RUN_COLUMNS = ("arm", "labelled", "target", "seed")
 
-_MADE = ("commit", "threads", "device")
+_MADE = ("commit", "threads", "device", "precision")
+#: Lightning's name of a precision, for entries written before they had it.
+_EARLIER = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,37 @@ def read_known(folders: Sequence[Path], part: Part) -> dict[str, Known]:
     return found
 
 
+def match(known: Mapping[str, Known], cells: Sequence[Cell]) -> dict[str, Known]:
+    """Name of a cell -> its known run: one of the same configuration or, failing that, of the same but for
+    ``trainer.precision``, which a machine may not have; not where the cells differ in that themselves."""
+    otherwise: dict[str, Known] = {}
+    for key, run in known.items():
+        otherwise.setdefault(_in_any_precision(key), run)
+    keys = {cell.name: identity(cell.config) for cell in cells}
+    count = Counter(_in_any_precision(key) for key in keys.values())
+    found = {}
+    for name, key in keys.items():
+        loose = _in_any_precision(key)
+        if key in known:
+            found[name] = known[key]
+        elif loose in otherwise and count[loose] == 1:
+            found[name] = otherwise[loose]
+    return found
+
+
+def _in_any_precision(identity: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(identity).items() if key != "trainer.precision"})
+
+
 def take_over(known: Mapping[str, Known], cells: Sequence[Cell], out: Path, part: Part) -> list[Cell]:
     """Write the scores of known runs as done run folders of the grid, without networks, where nothing is yet.
 
-    Returns the cells taken over. ``environment.json`` of such a folder names where the run comes from.
+    Returns the cells taken over. ``environment.json`` of such a folder names where the run comes from and, where it is
+    known, what it was computed in.
     """
-    taken = []
+    taken, matched = [], match(known, cells)
     for cell in cells:
-        run = known.get(identity(cell.config))
+        run = matched.get(cell.name)
         folder = run_folder(out, cell)
         if run is None or (folder.is_dir() and any(folder.iterdir())):
             continue
@@ -117,6 +143,7 @@ def take_over(known: Mapping[str, Known], cells: Sequence[Cell], out: Path, part
         summary = {name: run.entry.get(name) for name in ("protocol", "mark", "checkpoint", "training_seconds")}
         summary["checkpoints"] = {"last": {"step": cell.config.trainer.max_steps}}
         made = {name: run.entry.get(name) for name in _MADE} | {"taken_over_from": str(run.source)}
+        made["precision"] = made["precision"] or _EARLIER.get(run.entry["config"]["trainer"]["precision"])
         write_text(folder / "environment.json", json.dumps(made, indent=2) + "\n")
         write_text(folder / "config.yaml", dump_config(cell.config))
         write_text(scores / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -56,8 +56,8 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
 def made_with(runs: Sequence[Scored], planned: int) -> str:
     """How many runs there are, and on what they depend beyond the configuration, where it differs each with a count."""
     parts = [f"{len(runs)} of {planned} runs"]
-    for name, key in (("commit", "commit"), ("threads", "threads"), ("device", "device")):
-        values = pd.Series([str(run.environment.get(key, "unknown")) for run in runs]).value_counts()
+    for name in ("commit", "threads", "device", "precision"):
+        values = pd.Series([str(run.environment.get(name) or "unknown") for run in runs]).value_counts()
         shown = [value if len(values) == 1 else f"{value} ({count} runs)" for value, count in values.items()]
         parts.append(f"{name} {', '.join(map(str, shown))}")
     return "; ".join(parts) + "."
