@@ -9,6 +9,7 @@ computing (``fourier_view``).
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
         few = half <= _FEW and 2 * half < min(height, width)  # above it a frequency and its negative are one
         few &= pool.device.type != "mps"  # products of complex matrices are not in every version of it
         view = _by_waves(pool, rows, partner, lam, half, config) if few else _fast(pool, rows, partner, lam, config)
-    return view.clamp(0, 1).to(pool.dtype)
+    return view.clamp_(0, 1).to(pool.dtype)
 
 
 def _fast(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, config: FourierConfig) -> Tensor:
@@ -92,23 +93,34 @@ def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: in
     The rows of frequencies 0 to b and the columns -b to b are half of the window; the other half is its conjugate.
     """
     height, width = pool.shape[-2:]
-    turns = torch.outer(torch.arange(half + 1), torch.arange(height)).double() * (2 * math.pi / height)
-    down = torch.cat([turns.cos(), -turns.sin()]).float().to(pool.device, non_blocking=True)  # (2 (b + 1), H)
-    turns = torch.outer(torch.arange(-half, half + 1), torch.arange(width)).double() * (2 * math.pi / width)
-    across = torch.complex(turns.cos().float(), -turns.sin().float()).to(pool.device, non_blocking=True)  # (2 b + 1, W)
+    down, across, counted = _waves(height, width, half, pool.device)
     images = pool.float().movedim(1, -1)  # (N, H, W, C): no copy where images are channels_last
-    of_rows = (down @ images.flatten(2)).reshape(len(pool), -1, width, pool.shape[1])
+    of_rows = (down @ images.flatten(2)).reshape(len(images), -1, *images.shape[2:])
     spectrum = across @ torch.complex(*of_rows.chunk(2, 1))
     own, other = spectrum[rows], spectrum[partner].abs()  # (B, b + 1, 2 b + 1, C)
-    amplitude, kept = own.abs(), 1.0 if config.form == "interpolated" else 1 - lam
-    change = lam * (other - amplitude) if config.form == "interpolated" else lam * other - kept * amplitude
-    counted = torch.full((half + 1, 1, 1), 2 / (height * width), device=pool.device)
-    counted[0] /= 2  # the row of frequency 0 holds both halves
+    amplitude = own.abs()
+    if config.form == "interpolated":
+        kept, change = images.index_select(0, rows), lam * (other - amplitude)
+    else:
+        kept, change = images.index_select(0, rows) * (1 - lam), lam * other - (1 - lam) * amplitude
     waves = across.mH @ (change * counted * _phase(own, amplitude))
-    own_images = images[rows]
-    added = (down.T @ torch.cat([waves.real, waves.imag], 1).flatten(2)).reshape(own_images.shape)
-    view: Tensor = (kept * own_images + added).movedim(-1, 1)
-    return view
+    packed = torch.cat([waves.real, waves.imag], 1).flatten(2)
+    added = kept.flatten(2).baddbmm_(down.T.expand(len(packed), -1, -1), packed)
+    return added.reshape(kept.shape).movedim(-1, 1)
+
+
+@functools.lru_cache(maxsize=16)
+def _waves(height: int, width: int, half: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines above negative sines of the row frequencies 0 to b, (2 (b + 1), H), the waves exp(-i ...) of the column
+    frequencies -b to b, (2 b + 1, W), and the share of each row frequency in the sum, (b + 1, 1, 1)."""
+    with torch.inference_mode(False):  # kept for callers of any mode
+        turns = torch.outer(torch.arange(half + 1), torch.arange(height)).double() * (2 * math.pi / height)
+        down = torch.cat([turns.cos(), -turns.sin()]).float()
+        turns = torch.outer(torch.arange(-half, half + 1), torch.arange(width)).double() * (2 * math.pi / width)
+        across = torch.complex(turns.cos().float(), -turns.sin().float())
+        counted = torch.full((half + 1, 1, 1), 2 / (height * width))
+        counted[0] /= 2  # the row of frequency 0 holds both halves of it
+        return down.to(device), across.to(device), counted.to(device)
 
 
 def _phase(spectrum: Tensor, amplitude: Tensor) -> Tensor:
