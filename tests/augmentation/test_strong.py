@@ -63,6 +63,18 @@ def test_blur_is_a_normalised_gaussian() -> None:
     torch.testing.assert_close(y[6:15, 6:15], kernel[:, None] * kernel[None], atol=1e-5, rtol=0)
 
 
+def test_only_images_with_a_sigma_are_blurred_and_grey_levels_are_a_power() -> None:
+    x, gamma = images(3), torch.tensor([0.7, 1.0, 1.6])
+    ones, zeros = torch.ones(3), torch.zeros(3)
+    drawn = draw(x)._replace(contrast=ones, brightness=zeros, gamma=gamma, noise=zeros, sigma=torch.tensor([0, 2.0, 0]))
+    y = apply_photometric(x, drawn)
+    expected = x.clamp(1e-6, 1) ** gamma[:, None, None, None]
+    torch.testing.assert_close(y[[0, 2]], expected[[0, 2]], atol=1e-6, rtol=0)
+    assert (y[1] - expected[1]).abs().max() > 0.01
+    untouched = apply_photometric(x, drawn._replace(sigma=zeros))
+    torch.testing.assert_close(untouched, expected, atol=1e-6, rtol=0)
+
+
 @given(st.integers(2, 6), st.integers(8, 40), st.integers(8, 40), st.integers(0, 10_000))
 @settings(max_examples=50, deadline=None)
 def test_rectangles_lie_inside_and_have_the_stated_area(batch: int, h: int, w: int, seed: int) -> None:

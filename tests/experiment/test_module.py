@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import semidg.methods
 from semidg.experiment.module import MethodModule
@@ -19,3 +20,30 @@ def test_adamw_is_fused_where_the_gradients_are_not_scaled(
     config = tiny_config(trainer={"precision": precision})
     optimiser = MethodModule(make_method(config), config).configure_optimizers()
     assert optimiser.defaults["fused"] is fused
+
+
+def test_each_network_is_clipped_by_its_own_norm_and_heads_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semidg.methods, "make_pair", small_pair)
+    config = tiny_config(method={"name": "supervised", "boundary": {"edge_weight": 0.5}}, optimiser={"clip": 2.0})
+    module = MethodModule(make_method(config), config)
+    optimiser = module.configure_optimizers()
+    for group in optimiser.param_groups:
+        for p in group["params"]:
+            p.grad = torch.full_like(p, 1e-6 if group["name"].startswith("1") else 1.0)
+    module.configure_gradient_clipping(optimiser)
+
+    def norm(*names: str) -> float:
+        groups = [g for g in optimiser.param_groups if g["name"] in names]
+        return float(torch.cat([p.grad.flatten() for g in groups for p in g["params"]]).norm())
+
+    assert norm("0.encoder", "0.decoder") == pytest.approx(2.0, rel=1e-4)
+    assert float(optimiser.param_groups[-1]["params"][0].grad.max()) == pytest.approx(1e-6)
+    names = {g["name"] for g in optimiser.param_groups}
+    assert "0.heads" in names
+    assert norm("0.heads") > 2
+    assert norm("1.encoder", "1.decoder") == pytest.approx(
+        1e-6
+        * sum(p.numel() for g in optimiser.param_groups if g["name"] in ("1.encoder", "1.decoder") for p in g["params"])
+        ** 0.5,
+        rel=1e-3,
+    )

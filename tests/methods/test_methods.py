@@ -201,3 +201,19 @@ def test_training_uses_the_strong_view_of_labelled_images(phantom: Path, tmp_pat
         train(config, tmp_path / str(probability), score=None)
         losses.append(pd.read_csv(tmp_path / str(probability) / "metrics.csv")["supervised"][0])
     assert losses[0] != losses[1]
+
+
+def test_averages_go_on_after_the_method_has_moved() -> None:
+    method = make_method(config_of({"name": "supervised"}))
+    method.after_step(LATE)
+    method.double()  # other buffers, as on another device
+    for tensor in (*method.networks.parameters(), *method.networks.buffers()):
+        tensor.data.add_(1)
+    assert method.teachers is not None
+    before = {k: v.clone() for k, v in method.teachers.state_dict().items()}
+    method.after_step(LATE)
+    keep = min(method.decay, (1 + LATE.step) / (10 + LATE.step))
+    for name, value in method.teachers.state_dict().items():
+        now = method.networks.state_dict()[name]
+        expected = keep * before[name] + (1 - keep) * now if value.is_floating_point() else now
+        torch.testing.assert_close(value, expected)

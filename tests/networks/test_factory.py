@@ -12,7 +12,7 @@ from torch import nn
 from semidg.config import NetworkConfig
 from semidg.errors import ConfigError
 from semidg.networks import weights
-from semidg.networks.ema import make_teacher, update_teacher
+from semidg.networks.ema import MovingAverage, make_teacher
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_network, make_pair
 
@@ -138,13 +138,14 @@ def test_teacher_is_the_moving_average_of_weights_and_statistics() -> None:
     with torch.no_grad():
         for p in student.parameters():
             p.add_(1)
-    update_teacher(teacher, student, 0.9, step=10_000)
+    average = MovingAverage(teacher, student)
+    average.move(0.9, step=10_000)
     for name, value in teacher.state_dict().items():
         now = student.state_dict()[name]
         expected = 0.9 * before[name] + 0.1 * now if value.is_floating_point() else now
         torch.testing.assert_close(value, expected)
     assert not any(p.requires_grad for p in teacher.parameters())
-    update_teacher(teacher, student, 0.9, step=0)  # early: (1 + 0) / (10 + 0)
+    average.move(0.9, step=0)  # early: (1 + 0) / (10 + 0)
     assert not teacher.training
 
 

@@ -13,10 +13,14 @@ import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from semidg.method_config import FourierConfig
+
+Table = npt.NDArray[np.float32 | np.complex64]
 
 #: Half-width of the window up to which a product with its waves is quicker than a transform of all frequencies.
 _FEW = 8
@@ -93,7 +97,8 @@ def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: in
     The rows of frequencies 0 to b and the columns -b to b are half of the window; the other half is its conjugate.
     """
     height, width = pool.shape[-2:]
-    down, across, counted = _waves(height, width, half, pool.device)
+    tables = (torch.from_numpy(table) for table in _waves(height, width, half))
+    down, across, counted = (table.to(pool.device, non_blocking=True) for table in tables)
     images = pool.float().movedim(1, -1)  # (N, H, W, C): no copy where images are channels_last
     of_rows = (down @ images.flatten(2)).reshape(len(images), -1, *images.shape[2:])
     spectrum = across @ torch.complex(*of_rows.chunk(2, 1))
@@ -110,17 +115,15 @@ def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: in
 
 
 @functools.lru_cache(maxsize=16)
-def _waves(height: int, width: int, half: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _waves(height: int, width: int, half: int) -> tuple[Table, Table, Table]:
     """Cosines above negative sines of the row frequencies 0 to b, (2 (b + 1), H), the waves exp(-i ...) of the column
-    frequencies -b to b, (2 b + 1, W), and the share of each row frequency in the sum, (b + 1, 1, 1)."""
-    with torch.inference_mode(False):  # kept for callers of any mode
-        turns = torch.outer(torch.arange(half + 1), torch.arange(height)).double() * (2 * math.pi / height)
-        down = torch.cat([turns.cos(), -turns.sin()]).float()
-        turns = torch.outer(torch.arange(-half, half + 1), torch.arange(width)).double() * (2 * math.pi / width)
-        across = torch.complex(turns.cos().float(), -turns.sin().float())
-        counted = torch.full((half + 1, 1, 1), 2 / (height * width))
-        counted[0] /= 2  # the row of frequency 0 holds both halves of it
-        return down.to(device), across.to(device), counted.to(device)
+    frequencies -b to b, (2 b + 1, W) complex, and the share of each row frequency in the sum, (b + 1, 1, 1)."""
+    turns = np.outer(np.arange(half + 1), np.arange(height)) * (2 * np.pi / height)
+    down = np.concatenate([np.cos(turns), -np.sin(turns)])
+    across = np.exp(-2j * np.pi / width * np.outer(np.arange(-half, half + 1), np.arange(width)))
+    counted = np.full((half + 1, 1, 1), 2 / (height * width))
+    counted[0] /= 2  # the row of frequency 0 holds both halves of it
+    return down.astype(np.float32), across.astype(np.complex64), counted.astype(np.float32)
 
 
 def _phase(spectrum: Tensor, amplitude: Tensor) -> Tensor:

@@ -79,10 +79,11 @@ class MethodModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Per network: a large gradient of one must not shrink the step of the other."""
+        """Per network: a large gradient of one must not shrink the step of the other. Heads are not clipped."""
         if self.config.optimiser.clip:
-            for network in self.method.networks:
-                nn.utils.clip_grad_norm_(network.parameters(), self.config.optimiser.clip)
+            for k in range(len(self.method.networks)):
+                groups = [g for g in optimizer.param_groups if g["name"] in (f"{k}.encoder", f"{k}.decoder")]
+                nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], self.config.optimiser.clip)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The optimiser steps, teachers move, and the step is done. The running statistics of BatchNorm are those of

@@ -15,7 +15,7 @@ from semidg import ranks
 from semidg.augmentation import fourier, strong
 from semidg.config import LabelledViewConfig
 from semidg.method_config import BoundaryConfig, FourierConfig, StrongConfig
-from semidg.networks.ema import make_teacher, update_teacher
+from semidg.networks.ema import MovingAverage, make_teacher
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import NetworkOutput, SegmentationNetwork
 from semidg.networks.heads import EdgeHead, feature_channels
@@ -41,6 +41,7 @@ class Method(nn.Module, ABC):
         self.networks = networks
         self.decay = teacher
         self.teachers = nn.ModuleList(make_teacher(n) for n in networks) if teacher else None
+        self._averages: list[MovingAverage] | None = None
         #: For each kind a head a network: trained, kept in checkpoints, no part of what predicts.
         self.heads = nn.ModuleDict()
         self.boundary = boundary
@@ -112,8 +113,16 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: Progress) -> None:
         """Called once after each optimiser step: the teachers move."""
         if self.teachers is not None:
-            for teacher, network in zip(self.teachers, self.networks, strict=True):
-                update_teacher(teacher, network, self.decay, progress.step)
+            if self._averages is None:
+                self._averages = [MovingAverage(*pair) for pair in zip(self.teachers, self.networks, strict=True)]
+            for average in self._averages:
+                average.move(self.decay, progress.step)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Method:
+        """To another device or type: PyTorch makes other buffers."""
+        self._averages = None
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For each network its encoder, the rest, and its heads if any; each group has a ``name`` (``0.encoder``) and

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def make_teacher(student: nn.Module) -> nn.Module:
@@ -16,17 +15,29 @@ def make_teacher(student: nn.Module) -> nn.Module:
     return teacher.eval()
 
 
-@torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, step: int) -> None:
-    """teacher <- d teacher + (1 - d) student, d = min(decay, (1 + step) / (10 + step)).
+class MovingAverage:
+    """A teacher and the student it follows; their tensors are looked for once, which takes as long as to move them.
 
-    The rule for buffers: running statistics of BatchNorm are averaged with the same d, so that they belong to the
-    averaged weights; integer counters are copied.
+    Moving the networks to another device ends it: make another one.
     """
-    d = min(decay, (1 + step) / (10 + step))
-    ours = list(chain(teacher.parameters(), (b for b in teacher.buffers() if b.is_floating_point())))
-    theirs = list(chain(student.parameters(), (b for b in student.buffers() if b.is_floating_point())))
-    torch._foreach_lerp_(ours, [t.detach() for t in theirs], 1 - d)
-    ours, theirs = ([b for b in network.buffers() if not b.is_floating_point()] for network in (teacher, student))
-    if ours:
-        torch._foreach_copy_(ours, theirs)
+
+    def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
+        networks = (teacher, student)
+        self._teacher, self._student = ([*n.parameters(), *(b for b in n.buffers() if _floats(b))] for n in networks)
+        self._counters, self._counted = ([b for b in n.buffers() if not _floats(b)] for n in networks)
+
+    @torch.no_grad()
+    def move(self, decay: float, step: int) -> None:
+        """teacher <- d teacher + (1 - d) student, d = min(decay, (1 + step) / (10 + step)).
+
+        The rule for buffers: running statistics of BatchNorm are averaged with the same d, so that they belong to the
+        averaged weights; integer counters are copied.
+        """
+        d = min(decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._teacher, self._student, 1 - d)
+        if self._counters:
+            torch._foreach_copy_(self._counters, self._counted)
+
+
+def _floats(buffer: Tensor) -> bool:
+    return buffer.is_floating_point()
