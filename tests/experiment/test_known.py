@@ -157,11 +157,12 @@ def test_no_name_in_the_files_becomes_a_path(tmp_path: Path) -> None:
 
 def test_columns_that_only_other_runs_have_do_not_appear(tmp_path: Path) -> None:
     cells = expand(comparison({"supervised": {}}, seeds=[0, 1]))
-    finish(cells[0], tmp_path, make_cases([0.123456, 1.0]))
+    finish(cells[0], tmp_path, make_cases([0.123456, 1.0]).assign(**{"class": ""}))
     finish(cells[1], tmp_path, make_cases([0.5, 1.0]).assign(hd95_mm=2.0))
     write_tables("made", "supervised", cells, tmp_path, "test")
     without, with_mm = (known.cases["mean"] for known in read_known([tmp_path], "test").values())
     assert "hd95_mm" not in without
     assert [float(value) for value in with_mm["hd95_mm"]] == [2.0, 2.0]
     assert without["dice"].tolist() == [0.123456, 1.0]
+    assert without["class"].tolist() == ["", ""]  # every run has one, if only an empty one
     assert without["id"].tolist() == ["delta 000", "delta 001"]

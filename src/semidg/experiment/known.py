@@ -34,6 +34,9 @@ ELSEWHERE = (
 #: What tells a row of ``cases.csv.gz`` to its run.
 RUN_COLUMNS = ("arm", "labelled", "target", "seed")
 
+#: Columns that every table of cases has, if need be empty; other empty ones are those of other runs.
+_ALWAYS = ("id", "domain", "class", "group")
+
 _MADE = ("commit", "threads", "device", "precision")
 #: Lightning's name of a precision, for entries written before they had it.
 _EARLIER = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -171,7 +174,7 @@ def _cases(path: Path) -> dict[tuple[Any, ...], dict[str, pd.DataFrame]]:
         for key, rows in table.groupby([*RUN_COLUMNS, "predictor"], sort=False):
             arm, labelled, target, seed, predictor = cast(tuple[Any, ...], key)
             run = (str(arm), float(labelled), str(target), int(seed))
-            blank = [name for name in rows if (rows[name].astype(str) == "").all()]  # columns of other runs
+            blank = [name for name in rows if name not in _ALWAYS and (rows[name].astype(str) == "").all()]
             found.setdefault(run, {})[str(predictor)] = rows.drop(columns={*own, *blank})
     except (KeyError, ValueError) as error:
         raise RunError(f"{path}: is no table of cases as semidg compare writes it ({error})") from error
