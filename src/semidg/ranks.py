@@ -76,8 +76,10 @@ def combine(values: Tensor) -> Tensor:
 @torch.no_grad()
 def average_(tensors: Iterable[Tensor]) -> None:
     """Replace floating-point tensors by their mean over the ranks, in one exchange."""
+    if world() == 1:  # tensors are not looked for
+        return
     found = [t for t in tensors if t.is_floating_point()]
-    if world() == 1 or not found:
+    if not found:
         return
     flat = torch.cat([t.reshape(-1).float() for t in found])
     dist.all_reduce(flat)
