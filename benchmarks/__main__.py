@@ -5,7 +5,8 @@
 
 Each benchmark runs in a process of its own, one after the other: peak memory and threads of one do not touch another.
 A line is printed for each figure. The results go to docs/results/performance.json, and from there into the tables of
-docs/performance.md; benchmarks that were not run keep what they had. Leave the machine alone meanwhile.
+docs/performance.md; benchmarks that were not run, and other processors, keep what they had. Leave the machine alone
+meanwhile.
 """
 
 from __future__ import annotations
@@ -50,24 +51,28 @@ RESULTS, PAGE = ROOT / "docs" / "results" / "performance.json", ROOT / "docs" / 
 
 
 def measured(name: str, quick: bool) -> dict[str, Any]:
-    """The figures of a benchmark and the threads it had, as JSON; called in a process of its own."""
+    """The figures of a benchmark, the threads and the instructions it had, as JSON; called in a process of its own."""
     figures: list[Figure] = importlib.import_module(f"benchmarks.{name}").figures(quick)
     import torch  # now, not before: the processes that a benchmark starts would count it as their own memory
 
-    return {"figures": to_json(figures), "threads": torch.get_num_threads()}
+    from semidg.experiment.device import has_bf16
+
+    instructions = torch.backends.cpu.get_cpu_capability() + (" with bf16" if has_bf16(torch.device("cpu")) else "")
+    return {"figures": to_json(figures), "threads": torch.get_num_threads(), "instructions": instructions}
 
 
 def run(name: str, quick: bool) -> Entry:
     """The entry of a benchmark, measured now. Raises subprocess.CalledProcessError where it fails."""
     before = _load()
     found = in_child("benchmarks.__main__:measured", name, quick)
+    instructions = found.pop("instructions")
     return found | {
         "quick": quick,
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
-        "processor": processor(),
+        "processor": f"{processor()}, {instructions}",
         "load": None if before is None else [before, _load()],
     }
 

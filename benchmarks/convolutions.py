@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.figure import Figure, alternate, figure
-from benchmarks.training import autocast, configure, new_method
+from benchmarks.training import autocast, configure, new_method, precisions
 from semidg.networks.convolution import DepthwiseConv2d, PointwiseConv2d, StridedSameConv2d
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -27,12 +27,13 @@ def with_plain_convolutions(module: AnyModule) -> AnyModule:
 
 
 def figures(quick: bool) -> list[Figure]:
-    """One network, in 32-bit and bf16, on the images of a step of supervised and of epl in the preset."""
+    """One network, in 32-bit and, where the processor has it, bf16, on the images of a step of supervised and of epl
+    in the preset."""
     found = []
     config = configure(Path(), "supervised", quick)
     fast = new_method(config).networks[0]
     plain = with_plain_convolutions(fast)
-    for precision in ("32", "bf16"):
+    for precision in precisions():
         for count in (2,) if quick else (4, 12):
             images = torch.rand(count, config.data.channels, config.data.size, config.data.size)
             images = images.contiguous(memory_format=torch.channels_last)

@@ -83,7 +83,7 @@ def figures(quick: bool) -> list[Figure]:
     """Training of dual_level in the preset, and prediction with its networks; images of 128 x 128 pixels."""
     side, steps = (64, 1) if quick else (128, 3)
     trained, batches = ((40, 80), (2, 4)) if quick else ((500, 1000, 2000, 4000), (4, 8, 16))
-    predicted = (8, 16) if quick else (100, 300, 900)
+    predicted = (8, 16) if quick else (500, 1000, 2500)  # before, Python and PyTorch still grow to their size
     with tempfile.TemporaryDirectory() as name:
         folder, data, model = Path(name), Path(name) / "data", str(Path(name) / "model.safetensors")
         of_training: list[Any] = []

@@ -29,12 +29,13 @@ def to_json(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def read(path: Path) -> dict[str, Entry]:
-    """The entries by benchmark, none where there is no file; raises DataError for another kind of file."""
+def read(path: Path) -> dict[str, list[Entry]]:
+    """The entries by benchmark, one a processor, none where there is no file; raises DataError for another kind of
+    file."""
     try:
         found = json.loads(path.read_text("utf-8"))
-        for entry in found.values():
-            for one in entry["figures"]:
+        for entries in found.values():
+            for one in (one for entry in entries for one in entry["figures"]):
                 Figure(**one)
     except FileNotFoundError:
         return {}
@@ -44,12 +45,16 @@ def read(path: Path) -> dict[str, Entry]:
 
 
 def merge(path: Path, name: str, entry: Entry) -> None:
-    """Put the entry of one benchmark in the place of its old one; the others stay as they are."""
-    write_text(path, json.dumps(read(path) | {name: entry}, indent=1, sort_keys=True) + "\n")
+    """Put the entry of one benchmark in the place of its old one on the same processor; the others stay as they are."""
+    found = read(path)
+    others = [old for old in found.get(name, []) if old["processor"] != entry["processor"]]
+    found[name] = sorted([*others, entry], key=lambda one: str(one["processor"]))
+    write_text(path, json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
-def render(page: str, entries: Mapping[str, Entry]) -> str:
-    """A page with the table of each benchmark between its markers, ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+def render(page: str, entries: Mapping[str, Sequence[Entry]]) -> str:
+    """A page with the tables of each benchmark, one a processor, between its markers, ``<!-- NAME -->`` and
+    ``<!-- end of NAME -->``.
 
     Raises DataError for an entry without a place.
     """
@@ -61,7 +66,7 @@ def render(page: str, entries: Mapping[str, Entry]) -> str:
 
     def filled(match: re.Match[str]) -> str:
         name = match[1]
-        text = table(entries[name]) if name in entries else NOT_YET
+        text = "\n\n".join(map(table, entries[name])) if name in entries else NOT_YET
         return f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->"
 
     return re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- end of \1 -->", filled, page, flags=re.DOTALL)

@@ -20,6 +20,7 @@ from benchmarks.training import (
     first_batch,
     new_method,
     over_neighbours,
+    precisions,
     repeated,
     seconds,
     train,
@@ -90,13 +91,14 @@ def measure(config: ExperimentConfig, name: str, rounds: int, target: float | No
 
 
 def figures(quick: bool) -> list[Figure]:
-    """Of all methods with batches of 8 and, as in the preset, of 4 images of each kind, in 32-bit and bf16."""
+    """Of all methods with batches of 8 and, as in the preset, of 4 images of each kind, in 32-bit and, where
+    the processor has it, bf16."""
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, quick)
         for size in (2,) if quick else (8, 4):
-            for precision in ("32", "bf16"):
+            for precision in precisions():
                 for method in METHODS[::3] if quick else METHODS:
                     batch = {"batch_labelled": size, "batch_unlabelled": size, "precision": precision}
                     config = configure(folder, method, quick, **batch)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.pictures import write_images
 from semidg.config import ExperimentConfig, load_config, parse_config
-from semidg.experiment.device import choose_precision, keep_freed_memory, set_threads
+from semidg.experiment.device import choose_precision, has_bf16, keep_freed_memory, set_threads
 from semidg.experiment.distributed import Place
 from semidg.experiment.engine import make_trainer, quiet, signals_restored
 from semidg.experiment.loaders import training_loader
@@ -110,6 +110,11 @@ def train(
 def autocast(precision: str) -> torch.autocast:
     """What the training loop computes in, for ``trainer.precision`` 32 or bf16."""
     return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def precisions() -> tuple[str, ...]:
+    """Those to measure in: bf16 where the processor has instructions for it, or where PyTorch cannot say."""
+    return ("32",) if has_bf16(torch.device("cpu")) is False else ("32", "bf16")
 
 
 def over_neighbours(ours: Sequence[float], others: Sequence[float]) -> list[float]:

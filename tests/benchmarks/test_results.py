@@ -29,12 +29,12 @@ def test_every_benchmark_has_a_place_in_the_page_and_no_quick_one_is_in_it() -> 
     assert set(re.findall(r"<!-- end of ([\w-]+) -->", page)) == set(BENCHMARKS)
     entries = read(RESULTS)
     assert set(entries) <= set(BENCHMARKS)
-    assert not any(one["quick"] for one in entries.values())
+    assert not any(one["quick"] for ones in entries.values() for one in ones)
 
 
 def test_the_file_says_nothing_of_the_machine_but_its_processor() -> None:
     keys = {"commit", "date", "figures", "load", "processor", "python", "quick", "threads", "torch"}
-    assert all(set(one) == keys for one in read(RESULTS).values())
+    assert all(set(one) == keys for ones in read(RESULTS).values() for one in ones)
     assert "/home/" not in RESULTS.read_text("utf-8")
     assert "/tmp/" not in RESULTS.read_text("utf-8")
 
@@ -45,12 +45,15 @@ def test_a_merge_replaces_one_entry_and_keeps_the_others(tmp_path: Path) -> None
     merge(path, "one", first)
     merge(path, "two", first)
     merge(path, "one", second)
-    assert read(path) == {"one": second, "two": first}
-    assert read(path)["two"]["figures"][0]["median"] == 1.2346
+    assert read(path) == {"one": [second], "two": [first]}
+    assert read(path)["two"][0]["figures"][0]["median"] == 1.2346
+    merge(path, "one", first | {"processor": "Q"})
+    merge(path, "one", first)
+    assert read(path)["one"] == [first, first | {"processor": "Q"}]  # one a processor
     assert [p.name for p in path.parent.iterdir()] == ["performance.json"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"step": 1}', '{"step": {"figures": [{"name": "x"}]}}', "\x00"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"step": 1}', '{"step": [{"figures": [{"name": "x"}]}]}', "\x00"])
 def test_another_file_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "performance.json"
     path.write_text(text)
@@ -88,10 +91,11 @@ def test_names_of_rows_and_columns_make_a_crossed_table() -> None:
 
 def test_a_page_is_filled_again_and_again_and_knows_no_table_without_a_place() -> None:
     page = "before\n\n<!-- a -->\nold\n<!-- end of a -->\n\n<!-- b -->\n<!-- end of b -->\nafter\n"
-    entries = {"a": entry(Figure("x", 1, 1, 1))}
+    entries = {"a": [entry(Figure("x", 1, 1, 1)), entry(Figure("y", 2, 2, 2))]}
     filled = render(page, entries)
     assert filled.startswith("before\n\n<!-- a -->\n\n| figure |")
     assert filled.endswith("<!-- b -->\n\nNot measured yet.\n\n<!-- end of b -->\nafter\n")
+    assert filled.count("| figure |") == 2
     assert "old" not in filled
     assert render(filled, entries) == filled
     with pytest.raises(DataError, match="no place for c"):
