@@ -243,6 +243,20 @@ def test_a_folder_is_of_one_comparison_at_a_time_and_of_its_children(tmp_path: P
         pass
 
 
+def test_runs_of_another_machine_tell_only_how_arms_compare(tmp_path: Path) -> None:
+    grid = expand(comparison({"supervised": {}, "epl": {}}, seeds=[0, 1, 2]))
+    by_arm = {arm: [cell for cell in grid if cell.arm == arm] for arm in ("supervised", "epl")}
+    for cell in (by_arm["supervised"][0], by_arm["epl"][0]):  # 10 s a step there, 30 of epl
+        finish(cell, tmp_path, make_cases([0.5, 0.6]), environment={"taken_over_from": "published"})
+    (tmp_path / "runs.csv").write_text(f"run,seconds\n{by_arm['epl'][0].name},180\n")
+    assert seconds_left(grid, tmp_path) is None
+    finish(by_arm["supervised"][1], tmp_path, make_cases([0.5, 0.6]))
+    (tmp_path / "runs.csv").write_text(
+        f"run,seconds\n{by_arm['epl'][0].name},180\n{by_arm['supervised'][1].name},240\n"
+    )
+    assert seconds_left(grid, tmp_path) == pytest.approx(6 * (40 + 2 * 4 * 30))
+
+
 def test_the_estimate_is_by_arm_then_by_the_mean_then_by_what_is_begun(tmp_path: Path) -> None:
     grid = expand(comparison({"supervised": {}, "epl": {"trainer.max_steps": 12}, "cps": {}}, seeds=[0, 1]))
     assert seconds_left(grid, tmp_path) is None

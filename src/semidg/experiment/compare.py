@@ -8,8 +8,9 @@ import io
 import json
 import shutil
 import signal
+import statistics
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,32 +186,35 @@ def wall_seconds(out: Path) -> dict[str, float]:
 
 
 def seconds_left(cells: Sequence[Cell], out: Path, part: Part = "test", slots: int = 1) -> float | None:
-    """What the runs that are not done will take, by the wall time a step of the done ones; None if none is measured.
+    """What the runs that are not done will take, by the wall time a step of those made here; None if none is measured.
 
-    A run is measured by its arm, else by the mean of all arms, else by the training time a step of half-done runs.
+    An arm is measured by its done runs, else by the training time of its half-done ones, else by runs taken over from
+    another machine, as many times as long as the arms that both have took here, else by the mean of all arms.
     """
     now = {cell.name: status(cell, out, part) for cell in cells}
     wall = wall_seconds(out)
-    of_arm: dict[str, list[float]] = {}
-    begun = []
+    done, begun, elsewhere = (defaultdict[str, list[float]](list) for _ in range(3))
     for cell in cells:
         at = now[cell.name]
         if at.state == "done":
+            foreign = "taken_over_from" in read_json(run_folder(out, cell) / "environment.json")
             seconds = max(wall.get(cell.name, 0.0), at.seconds)
-            of_arm.setdefault(cell.arm, []).append(seconds / cell.config.trainer.max_steps)
+            (elsewhere if foreign else done)[cell.arm].append(seconds / cell.config.trainer.max_steps)
         elif at.step:
-            begun.append(at.seconds / at.step)
-    everything = [value for values in of_arm.values() for value in values] or begun
+            begun[cell.arm].append(at.seconds / at.step)
     rest = [cell for cell in cells if now[cell.name].state != "done"]
     if not rest:
         return 0.0
-    if not everything:
+    here = {arm: statistics.mean(values) for arm, values in (begun | done).items()}
+    if not here:
         return None
-    total = 0.0
-    for cell in rest:
-        measured = of_arm.get(cell.arm, everything)
-        total += sum(measured) / len(measured) * max(1, cell.config.trainer.max_steps - now[cell.name].step)
-    return total / min(slots, len(rest))
+    there = {arm: statistics.mean(values) for arm, values in elsewhere.items()}
+    if both := here.keys() & there.keys():
+        slower = sum(here[arm] for arm in both) / sum(there[arm] for arm in both)
+        here = {arm: slower * seconds for arm, seconds in there.items()} | here
+    mean = statistics.mean(here.values())
+    steps = [(cell.arm, max(1, cell.config.trainer.max_steps - now[cell.name].step)) for cell in rest]
+    return sum(here.get(arm, mean) * count for arm, count in steps) / min(slots, len(rest))
 
 
 def last_line(log: Path) -> str:
