@@ -1,22 +1,28 @@
 """``semidg predict --executor ray``: images a second of two workers of one core each over those of one.
 
 A Ray cluster on this machine, started for the benchmark and warm: its workers have loaded the libraries and the model,
-which a worker keeps from shard to shard. Both sides predict the same files in the same shards, in alternation.
+which a worker keeps from shard to shard. Both sides predict the same files in the same shards, in alternation. Beside
+it stands the same ratio of the networks alone, without Ray, files and pictures.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.figure import Figure, alternate, figure
-from benchmarks.predict import copy_images, write_model
+from benchmarks.predict import BATCH, copy_images, write_model
 from semidg.data.phantom import write_phantom
 from semidg.errors import ConfigError
+from semidg.experiment.bundle import load_bundle, to_inference
 from semidg.experiment.device import usable_cores
 from semidg.experiment.ray_tasks import RayTasks
 from semidg.report.prediction_jobs import find_jobs
@@ -27,9 +33,9 @@ TARGET = 1.7
 
 
 def figures(quick: bool) -> list[Figure]:
-    """The speed of two workers over that of one. quick: a few small images, to see that it runs.
+    """The speed of two workers over that of one, and what the machine gives two processes at all.
 
-    Raises ConfigError without ray.
+    quick: a few small images, to see that it runs. Raises ConfigError without ray.
     """
     different, count, rounds, shard, steps = (4, 8, 1, 2, 1) if quick else (40, 512, 5, 32, 40)
     with tempfile.TemporaryDirectory() as temporary:
@@ -45,6 +51,7 @@ def figures(quick: bool) -> list[Figure]:
             ratios, *seconds = alternate(one, two, rounds)
         finally:
             ray.shutdown()
+        limit = in_processes(folder / "model.safetensors", 4 if quick else 32, rounds)
     details = {
         "images": count,
         "images a shard": shard,
@@ -54,7 +61,48 @@ def figures(quick: bool) -> list[Figure]:
             f"{k} worker(s)": round(count / sorted(of)[len(of) // 2], 1) for k, of in enumerate(seconds, start=1)
         },
     }
-    return [figure("two workers over one", ratios, target=TARGET, at_most=False, details=details)]
+    return [
+        figure("two workers over one", ratios, target=TARGET, at_most=False, details=details),
+        figure("the networks alone in two processes over one", limit, at_most=False),
+    ]
+
+
+class Forward:
+    """The networks of a model on a batch in memory, one thread; each process makes its own."""
+
+    one: Forward | None = None
+
+    def __init__(self, model: str) -> None:
+        torch.set_num_threads(1)
+        bundle = load_bundle(Path(model))
+        self.ensemble = to_inference(bundle.ensemble, torch.device("cpu"))
+        batch = torch.rand(BATCH, bundle.channels, bundle.size, bundle.size)
+        self.batch = batch.contiguous(memory_format=torch.channels_last)
+
+    @classmethod
+    def load(cls, model: str) -> None:
+        """Of this process."""
+        cls.one = cls(model)
+
+    @classmethod
+    def run(cls, _: int) -> None:
+        """A batch."""
+        assert cls.one is not None
+        with torch.inference_mode():
+            cls.one.ensemble.predict(cls.one.batch)
+
+
+def in_processes(model: Path, batches: int, rounds: int) -> list[float]:
+    """What this machine gives a second process: speed of the networks in two processes over that in one, a round each.
+    Below 2 it is memory, cache or clock that the cores share, which no scheduler gives back."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, Forward.load, (str(model),)) as pool:
+        ratios, _, _ = alternate(
+            lambda: [pool.submit(Forward.run, k).result() for k in range(batches)],  # one after the other
+            lambda: list(pool.map(Forward.run, range(batches))),
+            rounds,
+        )
+    return ratios
 
 
 def start() -> Any:
