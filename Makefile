@@ -6,6 +6,7 @@ PYTHON   ?= python3
 VENV     ?= .venv
 DEMO_OUT ?= demo
 PYTEST_ARGS ?=
+TEST_JOBS ?= 2
 
 BIN := $(VENV)/bin
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo   train on three synthetic scanners, compare on a fourth (DEMO_OUT=$(DEMO_OUT))"
-	@echo "make test   the whole test suite (PYTEST_ARGS=...)"
+	@echo "make test   the whole test suite, in TEST_JOBS=$(TEST_JOBS) processes (PYTEST_ARGS=...)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make clean  remove $(VENV) and caches; results stay"
 
@@ -46,7 +47,7 @@ demo: $(VENV)/.installed
 	$(BIN)/semidg demo --out "$(DEMO_OUT)"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

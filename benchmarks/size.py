@@ -25,19 +25,21 @@ def measure(folder: str, size: int, batch: int, steps: int) -> dict[str, float]:
 def figures(quick: bool) -> list[Figure]:
     """Sizes at the batch of the preset, batches at its size; exponents by pixels and by images."""
     sizes, batches, at = ((32, 64), (1, 2), 32) if quick else ((64, 96, 128, 192, 256), (4, 8, 16), 128)
-    result = []
+    result: list[Figure] = []
+    measured: dict[tuple[int, int], dict[str, float]] = {}  # the size of the preset stands in both
     for what, points, by in (
         ("pixels", [(size, batches[0]) for size in sizes], [size**2 for size in sizes]),
         ("images", [(at, batch) for batch in batches], batches),
     ):
         seconds = []
         for size, batch in points:
-            with tempfile.TemporaryDirectory() as folder:
-                one = in_child("benchmarks.size:measure", folder, size, batch, 1 if quick else 5)
-            seconds.append(one["seconds"])
-            row = f"{size} x {size}, {batch} + {batch} images"
-            if not any(f.name.startswith(f"{row}:") for f in result):  # the size of the preset stands in both
+            if (size, batch) not in measured:
+                with tempfile.TemporaryDirectory() as folder:
+                    one = in_child("benchmarks.size:measure", folder, size, batch, 1 if quick else 5)
+                measured[size, batch] = one
+                row = f"{size} x {size}, {batch} + {batch} images"
                 result.append(figure(f"{row}: ms a step", [1000 * one["seconds"]]))
                 result.append(figure(f"{row}: peak", [one["peak"]], unit="MB"))
+            seconds.append(measured[size, batch]["seconds"])
         result.append(figure(f"exponent by {what}: ms a step", [exponent(by, seconds)]))
     return result
