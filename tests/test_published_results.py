@@ -27,7 +27,13 @@ def printed(arm: str) -> list[set[str]]:
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("busi-main", "test"), ("busi-length", "validation"), ("busi-tuning", "validation"), ("phantom-scanners", "test")],
+    [
+        ("busi-main", "test"),
+        ("busi-length", "validation"),
+        ("busi-tuning", "validation"),
+        ("busi-strong-views", "test"),
+        ("phantom-scanners", "test"),
+    ],
 )
 def test_every_published_run_is_taken_over_and_makes_a_printed_row(name: str, part: Part, tmp_path: Path) -> None:
     comparison = load_comparison(ROOT / "benchmarks" / "comparisons" / f"{name}.yaml")
