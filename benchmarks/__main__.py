@@ -51,39 +51,40 @@ RESULTS, PAGE = ROOT / "docs" / "results" / "performance.json", ROOT / "docs" / 
 
 
 def measured(name: str, quick: bool) -> dict[str, Any]:
-    """The figures of a benchmark, the threads and the instructions it had, as JSON; called in a process of its own."""
+    """The figures of a benchmark, and the threads and the processor it had, as JSON; called in a process of its own."""
     figures: list[Figure] = importlib.import_module(f"benchmarks.{name}").figures(quick)
     import torch  # now, not before: the processes that a benchmark starts would count it as their own memory
 
-    from semidg.experiment.device import has_bf16
-
-    instructions = torch.backends.cpu.get_cpu_capability() + (" with bf16" if has_bf16(torch.device("cpu")) else "")
-    return {"figures": to_json(figures), "threads": torch.get_num_threads(), "instructions": instructions}
+    return {"figures": to_json(figures), "threads": torch.get_num_threads(), "processor": processor()}
 
 
 def run(name: str, quick: bool) -> Entry:
     """The entry of a benchmark, measured now. Raises subprocess.CalledProcessError where it fails."""
     before = _load()
     found = in_child("benchmarks.__main__:measured", name, quick)
-    instructions = found.pop("instructions")
     return found | {
         "quick": quick,
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
-        "processor": f"{processor()}, {instructions}",
         "load": None if before is None else [before, _load()],
     }
 
 
 def processor() -> str:
-    """Model of the processor."""
+    """Model and instructions of the processor."""
+    import torch  # where it is called it is there already
+
+    from semidg.experiment.device import has_bf16
+
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
     except OSError:
         found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    model = found[1].strip() if found else platform.processor() or platform.machine()
+    bf16 = " with bf16" if has_bf16(torch.device("cpu")) else ""
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
 
 
 def _load() -> float | None:

@@ -7,6 +7,7 @@ it stands the same ratio of the networks alone, without Ray, files and pictures.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import shutil
@@ -25,6 +26,7 @@ from semidg.errors import ConfigError
 from semidg.experiment.bundle import load_bundle, to_inference
 from semidg.experiment.device import usable_cores
 from semidg.experiment.ray_tasks import RayTasks
+from semidg.networks.ensemble import Ensemble
 from semidg.report.prediction_jobs import find_jobs
 from semidg.report.prediction_shards import Settings, predict_shards
 from semidg.report.predictor import Options
@@ -67,40 +69,29 @@ def figures(quick: bool) -> list[Figure]:
     ]
 
 
-class Forward:
-    """The networks of a model on a batch in memory, one thread; each process makes its own."""
+@functools.cache
+def loaded(model: Path) -> tuple[Ensemble, torch.Tensor]:
+    """The networks of a model, on one thread, and a batch for them; once in each process."""
+    torch.set_num_threads(1)
+    bundle = load_bundle(model)
+    batch = torch.rand(BATCH, bundle.channels, bundle.size, bundle.size)
+    return to_inference(bundle.ensemble, torch.device("cpu")), batch.contiguous(memory_format=torch.channels_last)
 
-    one: Forward | None = None
 
-    def __init__(self, model: str) -> None:
-        torch.set_num_threads(1)
-        bundle = load_bundle(Path(model))
-        self.ensemble = to_inference(bundle.ensemble, torch.device("cpu"))
-        batch = torch.rand(BATCH, bundle.channels, bundle.size, bundle.size)
-        self.batch = batch.contiguous(memory_format=torch.channels_last)
-
-    @classmethod
-    def load(cls, model: str) -> None:
-        """Of this process."""
-        cls.one = cls(model)
-
-    @classmethod
-    def run(cls, _: int) -> None:
-        """A batch."""
-        assert cls.one is not None
-        with torch.inference_mode():
-            cls.one.ensemble.predict(cls.one.batch)
+def forward(model: Path, _: int) -> None:
+    """One batch through the networks alone."""
+    ensemble, batch = loaded(model)
+    with torch.inference_mode():
+        ensemble.predict(batch)
 
 
 def in_processes(model: Path, batches: int, rounds: int) -> list[float]:
     """What this machine gives a second process: speed of the networks in two processes over that in one, a round each.
     Below 2 it is memory, cache or clock that the cores share, which no scheduler gives back."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, context, Forward.load, (str(model),)) as pool:
+    work, context = partial(forward, model), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context) as two, ProcessPoolExecutor(1, context) as one:
         ratios, _, _ = alternate(
-            lambda: [pool.submit(Forward.run, k).result() for k in range(batches)],  # one after the other
-            lambda: list(pool.map(Forward.run, range(batches))),
-            rounds,
+            lambda: list(one.map(work, range(batches))), lambda: list(two.map(work, range(batches))), rounds
         )
     return ratios
 

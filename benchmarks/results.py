@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def read(path: Path) -> dict[str, list[Entry]]:
     file."""
     try:
         found = json.loads(path.read_text("utf-8"))
-        for entries in found.values():
-            for one in (one for entry in entries for one in entry["figures"]):
+        for entry in chain.from_iterable(found.values()):
+            for one in entry["figures"]:
                 Figure(**one)
     except FileNotFoundError:
         return {}

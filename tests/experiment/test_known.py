@@ -61,8 +61,8 @@ def test_a_run_is_known_by_its_configuration_and_not_by_its_name(tmp_path: Path)
 
 
 def test_a_run_in_another_precision_stands_in_for_one_that_is_not_known(tmp_path: Path) -> None:
-    cells = made(tmp_path / "32", overrides={"trainer.precision": "32"})
-    exact = made(tmp_path / "bf16", seeds=[0], overrides={"trainer.precision": "bf16"})
+    made(tmp_path / "32", overrides={"trainer.precision": "32"})
+    made(tmp_path / "bf16", seeds=[0], overrides={"trainer.precision": "bf16"})
     known = read_known([tmp_path / "32", tmp_path / "bf16"], "test")
     wanted = expand(comparison(ARMS, seeds=[0, 1], overrides={"trainer.precision": "bf16"}))
     assert take_over(known, wanted, tmp_path / "here", "test") == wanted
@@ -71,19 +71,11 @@ def test_a_run_in_another_precision_stands_in_for_one_that_is_not_known(tmp_path
         for cell in wanted
     ]
     assert computed == ["bf16-mixed" if cell.seed == 0 else "32-true" for cell in wanted]
-    assert len(cells) == 4
-    assert len(exact) == 2
-    text = write_tables("made", "supervised", wanted, tmp_path / "here", "test")
-    assert text
+    write_tables("made", "supervised", wanted, tmp_path / "here", "test")
     assert "precision bf16-mixed (2 runs), 32-true (2 runs)" in (tmp_path / "here" / "table.md").read_text()
     # and what is written there goes on to say so
-    again = read_known([tmp_path / "here"], "test")
-    assert sorted(run.entry["precision"] for run in again.values()) == [
-        "32-true",
-        "32-true",
-        "bf16-mixed",
-        "bf16-mixed",
-    ]
+    again = [run.entry["precision"] for run in read_known([tmp_path / "here"], "test").values()]
+    assert sorted(again) == sorted(computed)
 
 
 def test_no_run_stands_in_where_the_arms_differ_in_precision(tmp_path: Path) -> None:

@@ -32,18 +32,10 @@ def test_each_network_is_clipped_by_its_own_norm_and_heads_are_not(monkeypatch: 
             p.grad = torch.full_like(p, 1e-6 if group["name"].startswith("1") else 1.0)
     module.configure_gradient_clipping(optimiser)
 
-    def norm(*names: str) -> float:
+    def gradient(*names: str) -> torch.Tensor:
         groups = [g for g in optimiser.param_groups if g["name"] in names]
-        return float(torch.cat([p.grad.flatten() for g in groups for p in g["params"]]).norm())
+        return torch.cat([p.grad.flatten() for g in groups for p in g["params"]])
 
-    assert norm("0.encoder", "0.decoder") == pytest.approx(2.0, rel=1e-4)
-    assert float(optimiser.param_groups[-1]["params"][0].grad.max()) == pytest.approx(1e-6)
-    names = {g["name"] for g in optimiser.param_groups}
-    assert "0.heads" in names
-    assert norm("0.heads") > 2
-    assert norm("1.encoder", "1.decoder") == pytest.approx(
-        1e-6
-        * sum(p.numel() for g in optimiser.param_groups if g["name"] in ("1.encoder", "1.decoder") for p in g["params"])
-        ** 0.5,
-        rel=1e-3,
-    )
+    assert float(gradient("0.encoder", "0.decoder").norm()) == pytest.approx(2.0, rel=1e-4)
+    assert (gradient("0.heads") == 1).all()
+    assert (gradient("1.encoder", "1.decoder", "1.heads") == 1e-6).all()

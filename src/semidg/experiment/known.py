@@ -38,14 +38,13 @@ RUN_COLUMNS = ("arm", "labelled", "target", "seed")
 _ALWAYS = ("id", "domain", "class", "group")
 
 _MADE = ("commit", "threads", "device", "precision")
-#: Lightning's name of a precision, for entries written before they had it.
-_EARLIER = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class Known:
     """A run made elsewhere; ``cases`` holds the table of each predictor: mean, network_0, ..."""
 
+    config: ExperimentConfig
     entry: Mapping[str, Any]
     checkpoint: str
     cases: Mapping[str, pd.DataFrame]
@@ -57,10 +56,10 @@ def ending(part: Part) -> str:
     return "" if part == "test" else f"-{part}"
 
 
-def identity(config: ExperimentConfig) -> str:
-    """Equal for configurations of the same run, wherever it was made."""
+def identity(config: ExperimentConfig, *but_for: str) -> str:
+    """Equal for configurations of the same run, wherever it was made, and whatever its keys ``but_for`` are."""
     values = flat(config.model_dump(mode="json"))
-    return json.dumps({key: values[key] for key in sorted(values) if key not in ELSEWHERE})
+    return json.dumps({key: values[key] for key in sorted(values) if key not in (*ELSEWHERE, *but_for)})
 
 
 def write_runs(cells: Sequence[Cell], out: Path, part: Part) -> None:
@@ -101,7 +100,7 @@ def read_known(folders: Sequence[Path], part: Part) -> dict[str, Known]:
                 raise RunError(f"{error}; made by another version of semidg?") from error
             except (KeyError, TypeError, ValueError) as error:
                 raise RunError(f"{listed}: damaged, or does not belong to {table} ({error!r})") from error
-            found.setdefault(identity(config), Known(entry, checkpoint, scored, folder))
+            found.setdefault(identity(config), Known(config, entry, checkpoint, scored, folder))
     return found
 
 
@@ -109,29 +108,22 @@ def match(known: Mapping[str, Known], cells: Sequence[Cell]) -> dict[str, Known]
     """Name of a cell -> its known run: one of the same configuration or, failing that, of the same but for
     ``trainer.precision``, which a machine may not have; not where the cells differ in that themselves."""
     otherwise: dict[str, Known] = {}
-    for key, run in known.items():
-        otherwise.setdefault(_in_any_precision(key), run)
-    keys = {cell.name: identity(cell.config) for cell in cells}
-    count = Counter(_in_any_precision(key) for key in keys.values())
+    for one in known.values():
+        otherwise.setdefault(identity(one.config, "trainer.precision"), one)
+    loose = {cell.name: identity(cell.config, "trainer.precision") for cell in cells}
+    alone = {key for key, count in Counter(loose.values()).items() if count == 1}
     found = {}
-    for name, key in keys.items():
-        loose = _in_any_precision(key)
-        if key in known:
-            found[name] = known[key]
-        elif loose in otherwise and count[loose] == 1:
-            found[name] = otherwise[loose]
+    for cell in cells:
+        key = loose[cell.name]
+        if run := known.get(identity(cell.config)) or (otherwise.get(key) if key in alone else None):
+            found[cell.name] = run
     return found
-
-
-def _in_any_precision(identity: str) -> str:
-    return json.dumps({key: value for key, value in json.loads(identity).items() if key != "trainer.precision"})
 
 
 def take_over(known: Mapping[str, Known], cells: Sequence[Cell], out: Path, part: Part) -> list[Cell]:
     """Write the scores of known runs as done run folders of the grid, without networks, where nothing is yet.
 
-    Returns the cells taken over. ``environment.json`` of such a folder names where the run comes from and, where it is
-    known, what it was computed in.
+    Returns the cells taken over. ``environment.json`` of such a folder names where the run comes from.
     """
     taken, matched = [], match(known, cells)
     for cell in cells:
@@ -146,7 +138,6 @@ def take_over(known: Mapping[str, Known], cells: Sequence[Cell], out: Path, part
         summary = {name: run.entry.get(name) for name in ("protocol", "mark", "checkpoint", "training_seconds")}
         summary["checkpoints"] = {"last": {"step": cell.config.trainer.max_steps}}
         made = {name: run.entry.get(name) for name in _MADE} | {"taken_over_from": str(run.source)}
-        made["precision"] = made["precision"] or _EARLIER.get(run.entry["config"]["trainer"]["precision"])
         write_text(folder / "environment.json", json.dumps(made, indent=2) + "\n")
         write_text(folder / "config.yaml", dump_config(cell.config))
         write_text(scores / "summary.json", json.dumps(summary, indent=2) + "\n")

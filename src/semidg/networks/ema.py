@@ -23,8 +23,8 @@ class MovingAverage:
 
     def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
         networks = (teacher, student)
-        self._teacher, self._student = ([*n.parameters(), *(b for b in n.buffers() if _floats(b))] for n in networks)
-        self._counters, self._counted = ([b for b in n.buffers() if not _floats(b)] for n in networks)
+        self._teacher, self._student = ([t for t in _tensors(n) if t.is_floating_point()] for n in networks)
+        self._counters, self._counted = ([t for t in _tensors(n) if not t.is_floating_point()] for n in networks)
 
     @torch.no_grad()
     def move(self, decay: float, step: int) -> None:
@@ -39,5 +39,5 @@ class MovingAverage:
             torch._foreach_copy_(self._counters, self._counted)
 
 
-def _floats(buffer: Tensor) -> bool:
-    return buffer.is_floating_point()
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]

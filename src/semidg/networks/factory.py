@@ -81,8 +81,8 @@ def make_network(config: NetworkConfig, channels: int, seed: int) -> Segmentatio
                 classes=config.classes,
                 **options,
             )
-        # what smp and timm raise: an unknown name, a setting that it cannot have, no dilation, no file
-        except (ValueError, KeyError, RuntimeError, NotImplementedError, OSError) as error:
+        # what smp and timm raise: an unknown name, a setting or dilation that it cannot have, no file
+        except (ValueError, KeyError, RuntimeError, OSError) as error:
             if hub:
                 raise weights.hub_error(config.encoder, error) from error
             raise ConfigError(f"network.encoder {config.encoder!r} cannot be built: {error}") from error
