@@ -35,6 +35,7 @@ def printed(name: str, arm: str) -> set[str]:
         ("busi-length", "validation"),
         ("busi-tuning", "validation"),
         ("busi-strong-views", "test"),
+        ("busi-strong-views", "validation"),
         ("phantom-scanners", "test"),
     ],
 )
