@@ -1,8 +1,9 @@
 """Images a second of ``semidg predict``, from files to written pictures, against the forward of its networks alone.
 
 The verb is called in this process as from the command line: it loads the model, reads PNG files and writes masks,
-confidence maps, overlays, notes and the table. The other side is the ensemble on the same images in memory, in the same
-batches. Both have the same number of threads, OMP_NUM_THREADS or the cores of this process, which is kept to as many
+confidence maps, overlays, notes and the table. The other side is the ensemble in the form in which it predicts, on the
+same images in memory, in the same batches; that form, BatchNorm folded into the convolutions, is held against the plain
+one too. All have the same number of threads, OMP_NUM_THREADS or the cores of this process, which is kept to as many
 cores. The model is the preset busi-lite after a few steps on the images of the phantom, so that masks look like masks.
 """
 
@@ -52,14 +53,18 @@ def figures(quick: bool) -> list[Figure]:
 def measure(model: Path, pictures: Path, out: Path, rounds: int) -> list[Figure]:
     """The figures of one folder of PNG files."""
     bundle = load_bundle(model)
-    ensemble = to_inference(bundle.ensemble, torch.device("cpu"))
+    plain: Ensemble = bundle.ensemble.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folded = to_inference(bundle.ensemble, torch.device("cpu"))
     files = sorted(pictures.iterdir())
     batches = as_batches(files, bundle)
 
-    def forward() -> None:
-        with torch.inference_mode():
-            for k in range(0, len(files), BATCH):
-                ensemble.predict(batches[k // BATCH % len(batches)])
+    def forward(ensemble: Ensemble) -> Callable[[], None]:
+        def run() -> None:
+            with torch.inference_mode():
+                for k in range(0, len(files), BATCH):
+                    ensemble.predict(batches[k // BATCH % len(batches)])
+
+        return run
 
     def verb(*options: str) -> Callable[[], None]:
         def run() -> None:
@@ -73,7 +78,12 @@ def measure(model: Path, pictures: Path, out: Path, rounds: int) -> list[Figure]
 
         return run
 
-    sides = {"forward": forward, "predict": verb(), "masks": verb("--masks-only")}
+    sides = {
+        "forward": forward(folded),
+        "plain forward": forward(plain),
+        "predict": verb(),
+        "masks": verb("--masks-only"),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for k in range(rounds):
         for name in sorted(sides, reverse=bool(k % 2)):
@@ -89,11 +99,12 @@ def measure(model: Path, pictures: Path, out: Path, rounds: int) -> list[Figure]
         "images a second": {name: round(len(files) / float(np.median(values)), 1) for name, values in seconds.items()},
     }
     found = []
-    for name, label, target in (
-        ("predict", "predict over forward", TARGET),
-        ("masks", "masks alone over forward", None),
+    for name, over, label, target in (
+        ("predict", "forward", "predict over forward", TARGET),
+        ("masks", "forward", "masks alone over forward", None),
+        ("forward", "plain forward", "forward over plain forward", None),
     ):
-        ratios = [one / other for one, other in zip(seconds["forward"], seconds[name], strict=True)]
+        ratios = [one / other for one, other in zip(seconds[over], seconds[name], strict=True)]
         found.append(figure(label, ratios, target=target, at_most=False, details=details))
     return found
 

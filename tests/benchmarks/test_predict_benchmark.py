@@ -13,10 +13,14 @@ from benchmarks import growth, predict, ray_workers, size
 
 def test_predict_is_held_against_the_forward() -> None:
     found = predict.figures(quick=True)
-    assert [one.name for one in found] == ["predict over forward", "masks alone over forward"]
-    assert [one.target for one in found] == [predict.TARGET, None]
+    assert [one.name for one in found] == [
+        "predict over forward",
+        "masks alone over forward",
+        "forward over plain forward",
+    ]
+    assert [one.target for one in found] == [predict.TARGET, None, None]
     assert all(one.median > 0 and not one.at_most for one in found)
-    assert set(found[0].details["images a second"]) == {"forward", "predict", "masks"}
+    assert set(found[0].details["images a second"]) == {"forward", "plain forward", "predict", "masks"}
 
 
 def test_two_ray_workers_are_held_against_one() -> None:

@@ -18,7 +18,7 @@ from scipy.ndimage import binary_erosion
 from semidg.cli import main
 from semidg.config import parse_config
 from semidg.evaluation.confidence import Calibration
-from semidg.experiment.bundle import Bundle, load_bundle, save_bundle
+from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_pair
 from semidg.report import predictor as predictor_module
@@ -73,7 +73,8 @@ def images(tmp_path: Path) -> Path:
 
 def plain_loop(bundle: Bundle, folder: Path, batch: int) -> tuple[dict[str, NDArray[Any]], pd.DataFrame]:
     """Every picture that is to be written (as RGB, masks as numbers) and the table, without any of semidg.report but
-    colours; readable images in batches, as the networks may see another last digit in batches of another size."""
+    colours; readable images in batches, as the networks may see another last digit in batches of another size. The
+    networks are in the form in which they predict, of which tests/networks/test_folding.py says that it is right."""
     pictures: dict[str, NDArray[Any]] = {}
     rows = []
     files = sorted(folder.glob("*.png"))
@@ -90,7 +91,7 @@ def plain_loop(bundle: Bundle, folder: Path, batch: int) -> tuple[dict[str, NDAr
         x = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            networks = bundle.ensemble.to(memory_format=torch.channels_last).networks
+            networks = to_inference(bundle.ensemble, torch.device("cpu")).networks
             mean = torch.stack([F.softmax(one(x).logits, 1) for one in networks]).mean(0)
         for (path, image), p in zip(loaded, mean, strict=True):
             rows.append({"image": str(path), **_one(bundle.calibration, path.stem, image, p, pictures)})

@@ -58,6 +58,8 @@ class DepthwiseConv2d(nn.Conv2d):
             )
         if not _fast_layout(x):
             return super().forward(x)
+        if not torch.is_grad_enabled():
+            return _depthwise(x, self.weight, d, self.bias)
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):  # autograd functions are not cast by themselves
             x, weight = x.to(torch.get_autocast_dtype("cpu")), weight.to(torch.get_autocast_dtype("cpu"))
@@ -85,9 +87,9 @@ class _Depthwise(torch.autograd.Function):
         return of_x, None if of_weight is None else of_weight.to(weight.dtype), None
 
 
-def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+def _depthwise(x: Tensor, weight: Tensor, dilation: int, bias: Tensor | None = None) -> Tensor:
     padding = dilation * (weight.shape[-1] // 2)
-    return F.conv2d(x, weight, None, padding=padding, dilation=dilation, groups=weight.shape[0])
+    return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=weight.shape[0])
 
 
 def _of_taps(x: Tensor, grad: Tensor, kernel: int, dilation: int) -> Tensor:

@@ -21,12 +21,14 @@ class Ensemble(nn.Module):
 
         The networks are in eval mode meanwhile and return to the mode they had.
         """
-        modes = [network.training for network in self.networks]
+        trained = [network for network in self.networks if network.training]
         try:
-            return torch.stack([F.softmax(network.eval()(images).logits.float(), 1) for network in self.networks])
+            for network in trained:
+                network.eval()
+            return torch.stack([F.softmax(network(images).logits.float(), 1) for network in self.networks])
         finally:
-            for network, mode in zip(self.networks, modes, strict=True):
-                network.train(mode)
+            for network in trained:
+                network.train()
 
     def predict(self, images: Tensor) -> Tensor:
         """Class probabilities (B, K, H, W), the mean of the networks."""

@@ -1,0 +1,96 @@
+"""Folded networks give the numbers of those they come from and have no BatchNorm left; what cannot be folded stays."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from semidg.config import NetworkConfig
+from semidg.networks.factory import NetworkOutput, SegmentationNetwork, make_network
+from semidg.networks.folding import fold_batch_norms
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """BatchNorms as after a training: no mean is 0, no variance and no scale 1."""
+    generator = torch.Generator().manual_seed(1)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.copy_(torch.randn(norm.num_features, generator=generator) * 0.1)
+            norm.running_var.copy_(torch.rand(norm.num_features, generator=generator) + 0.5)
+            nn.init.normal_(norm.weight, 1, 0.1, generator=generator)
+            nn.init.normal_(norm.bias, 0, 0.1, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder"),
+    [
+        ("deeplabv3plus", "tf_efficientnet_lite0"),
+        ("deeplabv3plus", "resnet18"),
+        ("unet", "resnet18"),
+        ("unet", "mobilenet_v2"),
+        ("deeplabv3plus", "tu-resnet18"),
+    ],
+)
+@torch.no_grad()
+def test_same_numbers_without_a_batch_norm(architecture: Literal["deeplabv3plus", "unet", "fpn"], encoder: str) -> None:
+    network = trained(make_network(NetworkConfig(architecture=architecture, encoder=encoder, weights="none"), 3, 0))
+    x = torch.rand(2, 3, 72, 96, generator=torch.Generator().manual_seed(2))
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    folded = fold_batch_norms(network)
+    expected, found = network.eval()(x), folded(x)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    for one, other in zip(expected, found, strict=True):
+        assert (one - other).abs().max() <= 1e-5 * one.abs().max() + 1e-6
+    channels_last = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert torch.allclose(
+        channels_last(x.contiguous(memory_format=torch.channels_last)).logits, expected.logits, atol=1e-4
+    )
+    for name, t in network.state_dict().items():
+        assert torch.equal(t, before[name]), "the network itself is left alone"
+
+
+class _Model(nn.Module):
+    """Encoder and head of a few layers; the output of its first convolution goes two ways where ``forks``."""
+
+    def __init__(self, *, forks: bool, twice: bool = False) -> None:
+        super().__init__()
+        self.forks, self.twice = forks, twice
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.segmentation_head = nn.Conv2d(8, 2, 1)
+
+    def encoder(self, x: Tensor) -> list[Tensor]:
+        made = self.conv(x)
+        y = self.norm(made)
+        if self.twice:
+            y = self.norm(y.relu())
+        return [y + made if self.forks else y]
+
+    def decoder(self, maps: list[Tensor]) -> Tensor:
+        return maps[0]
+
+
+@torch.no_grad()
+def test_a_convolution_that_feeds_something_else_is_not_folded() -> None:
+    for model in (_Model(forks=True), _Model(forks=False, twice=True)):
+        network = trained(SegmentationNetwork(model, 3)).eval()
+        folded = fold_batch_norms(network)
+        assert any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+        x = torch.rand(1, 3, 32, 32)
+        assert torch.equal(network(x).logits, folded(x).logits)
+    straight = fold_batch_norms(trained(SegmentationNetwork(_Model(forks=False), 3)).eval())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in straight.modules())
+
+
+def test_other_modules_are_left_alone() -> None:
+    class Other(nn.Module):
+        def forward(self, x: Tensor) -> NetworkOutput:
+            return NetworkOutput(x, x)
+
+    other = Other()
+    assert fold_batch_norms(other) is other
