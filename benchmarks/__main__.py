@@ -73,16 +73,18 @@ def run(name: str, quick: bool) -> Entry:
 
 
 def processor() -> str:
-    """Model and instructions of the processor."""
+    """Model and instructions of the processor; with family and model number, as a virtual machine may hide the name."""
     import torch  # where it is called it is there already
 
     from semidg.experiment.device import has_bf16
 
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+        said = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE))
     except OSError:
-        found = None
-    model = found[1].strip() if found else platform.processor() or platform.machine()
+        said = {}
+    model = said.get("model name", "").strip() or platform.processor() or platform.machine()
+    if "cpu family" in said:
+        model += f" (family {said['cpu family']}, model {said['model']})"
     bf16 = " with bf16" if has_bf16(torch.device("cpu")) else ""
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
 

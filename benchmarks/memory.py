@@ -1,14 +1,13 @@
 """Peak resident memory of a training and of predicting a folder, against the number of images and the batch.
 
-Each point is a process of its own. A training is its preparation (index, cache), its last steps, in which every term is
-on, and an epoch of its loader, which touches every row of the image cache. The cache is a mapped file: its pages count
-as resident as long as nobody else wants the memory. ``without the mapped files`` leaves such pages out.
+Each point is a process of its own, but for the number of images predicted, which is looked at on the way. A training
+is its preparation (index, cache), its last steps, in which every term is on, and an epoch of its loader, which touches
+every row of the image cache. The cache is a mapped file: its pages count as resident as long as nobody else wants the
+memory. ``without the mapped files`` leaves such pages out.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,15 +45,30 @@ def write_model(path: str, quick: bool) -> None:
     save_bundle(Path(path), Bundle(ensemble, config.network, config.data.size, config.data.channels, {}))
 
 
-def predicting(model: str, images: str, batch: int) -> dict[str, float | None]:
-    """Peak memory in MB of ``semidg predict`` of a folder of images."""
-    from semidg.cli.predict import predict
+def predicting(model: str, images: str, batch: int, marks: Sequence[int]) -> list[dict[str, float | None]]:
+    """Peak memory in MB until so many images of a folder, each of ``marks``, are predicted as by ``semidg predict``."""
+    import torch
 
-    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        code = predict([model, images, "--out", f"{out}/out", "--batch", str(batch), "--device", "cpu"])
-    if code:
-        raise RuntimeError(f"semidg predict ended with {code}")
-    return {"peak": peak_mb(), "mapped": mapped_mb()}
+    from semidg.config import TrainerConfig
+    from semidg.experiment.device import set_threads
+    from semidg.report.prediction_jobs import find_jobs
+    from semidg.report.prediction_shards import Settings, predict_shards
+    from semidg.report.predictor import Options
+
+    set_threads(TrainerConfig())
+    found: list[dict[str, float | None]] = []
+
+    def look(done: int, _: int) -> None:
+        while len(found) < len(marks) and done >= marks[len(found)]:
+            found.append({"peak": peak_mb(), "mapped": mapped_mb()})
+
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "out"
+        settings = Settings(Path(model), Options(batch, torch.get_num_threads()))
+        predicted = predict_shards(settings, find_jobs([Path(images)], out), out, progress=look)
+    if predicted.problems or len(found) < len(marks):
+        raise RuntimeError(f"{predicted.files} images were predicted, with {predicted.problems[:1]}")
+    return found
 
 
 def slope(counts: Sequence[float], values: Sequence[float]) -> float:
@@ -83,7 +97,7 @@ def figures(quick: bool) -> list[Figure]:
     """Training of dual_level in the preset, and prediction with its networks; images of 128 x 128 pixels."""
     side, steps = (64, 1) if quick else (128, 3)
     trained, batches = ((40, 80), (2, 4)) if quick else ((500, 1000, 2000, 4000), (4, 8, 16))
-    predicted = (8, 16) if quick else (500, 1000, 2500)  # before, Python and PyTorch still grow to their size
+    predicted = (8, 16) if quick else (1000, 2000, 3000, 5000)  # before, Python and PyTorch still grow to their size
     with tempfile.TemporaryDirectory() as name:
         folder, data, model = Path(name), Path(name) / "data", str(Path(name) / "model.safetensors")
         of_training: list[Any] = []
@@ -95,14 +109,13 @@ def figures(quick: bool) -> list[Figure]:
             else:
                 of_training.append(in_child("benchmarks.memory:training", name, batches[0], quick, steps))
         in_child("benchmarks.memory:write_model", model, quick)
-        of_prediction: list[Any] = []
-        for before, count in zip((0, *predicted), predicted, strict=False):
-            write_images(folder / "new", count, side, before)
-            of_prediction.append(in_child("benchmarks.memory:predicting", model, str(folder / "new"), 16))
-        of_size = [in_child("benchmarks.memory:predicting", model, str(folder / "new"), b) for b in (4, 64)]
+        write_images(folder / "new", predicted[-1] // 2, side)  # and as many files of masks
+        new = str(folder / "new")
+        of_prediction = in_child("benchmarks.memory:predicting", model, new, 16, predicted)
+        of_size = [in_child("benchmarks.memory:predicting", model, new, b, predicted[:1])[0] for b in (4, 64)]
     return [
         *against("training, images", trained, of_training, 1000),
         *against("training, batch of each kind", batches, of_batch, 1),
-        *against("predicting, images", [2 * n for n in predicted], of_prediction, 1000),
-        *against("predicting, batch", (4, 16, 64), [of_size[0], of_prediction[-1], of_size[1]], 1),
+        *against("predicting, images", predicted, of_prediction, 1000),
+        *against("predicting, batch", (4, 16, 64), [of_size[0], of_prediction[0], of_size[1]], 1),
     ]

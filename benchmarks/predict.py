@@ -1,10 +1,10 @@
 """Images a second of ``semidg predict``, from files to written pictures, against the forward of its networks alone.
 
 The verb is called in this process as from the command line: it loads the model, reads PNG files and writes masks,
-confidence maps, overlays, notes and the table. The other side is the ensemble in the form in which it predicts, on the
-same images in memory, in the same batches; that form, BatchNorm folded into the convolutions, is held against the plain
-one too. All have the same number of threads, OMP_NUM_THREADS or the cores of this process, which is kept to as many
-cores. The model is the preset busi-lite after a few steps on the images of the phantom, so that masks look like masks.
+confidence maps, overlays, notes and the table. The other side is the ensemble as it was trained, on the same images in
+memory, in the same batches; and, stricter, in the form in which it predicts, BatchNorm folded into the convolutions.
+All have the same number of threads, OMP_NUM_THREADS or the cores of this process, which is kept to as many cores. The
+model is the preset busi-lite after a few steps on the images of the phantom, so that masks look like masks.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def measure(model: Path, pictures: Path, out: Path, rounds: int) -> list[Figure]
     for name, over, label, target in (
         ("predict", "forward", "predict over forward", TARGET),
         ("masks", "forward", "masks alone over forward", None),
-        ("forward", "plain forward", "forward over plain forward", None),
+        ("predict", "folded forward", "predict over folded forward", None),
+        ("masks", "folded forward", "masks alone over folded forward", None),
+        ("folded forward", "forward", "folded forward over forward", None),
     ):
         ratios = [one / other for one, other in zip(seconds[over], seconds[name], strict=True)]
         found.append(figure(label, ratios, target=target, at_most=False, details=details))

@@ -16,11 +16,13 @@ def test_predict_is_held_against_the_forward() -> None:
     assert [one.name for one in found] == [
         "predict over forward",
         "masks alone over forward",
-        "forward over plain forward",
+        "predict over folded forward",
+        "masks alone over folded forward",
+        "folded forward over forward",
     ]
-    assert [one.target for one in found] == [predict.TARGET, None, None]
+    assert [one.target for one in found] == [predict.TARGET, *[None] * 4]
     assert all(one.median > 0 and not one.at_most for one in found)
-    assert set(found[0].details["images a second"]) == {"forward", "plain forward", "predict", "masks"}
+    assert set(found[0].details["images a second"]) == {"forward", "folded forward", "predict", "masks"}
 
 
 def test_two_ray_workers_are_held_against_one() -> None:
