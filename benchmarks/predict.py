@@ -79,8 +79,8 @@ def measure(model: Path, pictures: Path, out: Path, rounds: int) -> list[Figure]
         return run
 
     sides = {
-        "forward": forward(folded),
-        "plain forward": forward(plain),
+        "forward": forward(plain),
+        "folded forward": forward(folded),
         "predict": verb(),
         "masks": verb("--masks-only"),
     }
