@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from semidg.networks import convolution
 from semidg.networks.convolution import (
     DepthwiseConv2d,
     PointwiseConv2d,
@@ -54,6 +55,24 @@ def test_depthwise(
     plain = nn.Conv2d(6, 6, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=6, bias=bias)
     kind = nn.Conv2d if (dilation, kernel) == (1, 3) else DepthwiseConv2d  # the latter is fast as it is
     agree(plain, made_fast(plain, kind), images(batch, 6, size, channels_last))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "dilation"), [((8, 8), 5, 2), ((64, 64), 5, 1), ((33, 18), 7, 2), ((2, 5), 7, 1), ((1, 1), 5, 2)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_ways_to_the_gradient_of_the_taps_agree(
+    size: tuple[int, int], kernel: int, dilation: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (
+        torch.randn(2, 6, *size, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+        for _ in range(2)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        sums = convolution._taps_by_convolution(x, grad, kernel, dilation)
+    assert sums.dtype == torch.float32
+    torch.testing.assert_close(sums, convolution._taps(x, grad, kernel, dilation), rtol=1e-4, atol=1e-4)
 
 
 @given(

@@ -43,7 +43,7 @@ class BCP(RecipeMethod):
         strength = StrongConfig(photometric=c.photometric, cutmix=0)
         view = make_views(batch, c.fourier, strength, progress.generator()).strong
         log_q = self.teach(batch.unlabelled)
-        label = log_q.argmax(1)
+        label = log_q.max(1).indices
         if c.largest_component:
             label = largest_components(label, log_q.shape[1])
         generator = replace(progress, stream=2).generator()

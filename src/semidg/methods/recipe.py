@@ -66,6 +66,9 @@ class RecipeMethod(Method):
         # without cache: some releases of PyTorch keep the half-precision weights of this forward, which have no graph,
         # and the forward that learns would get them
         with torch.autocast(device, dtype, enabled, cache_enabled=False):
-            logits = teacher.eval()(images).logits
-        teacher.train(training)
+            if training:  # a walk over all modules, for nothing where it is an average
+                teacher.eval()
+            logits = teacher(images).logits
+            if training:
+                teacher.train()
         return log_probabilities(logits)

@@ -69,7 +69,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 class _Depthwise(torch.autograd.Function):
     """Y = X * w. The gradient of X is a convolution with the kernel turned by 180 degrees, so a fast forward again;
-    that of a tap of w is the sum of X, shifted by the tap, times the gradient of Y."""
+    that of a tap of w is the sum of X, shifted by the tap, times the gradient of Y: for many taps a fast forward too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -83,7 +83,11 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_x = _depthwise(grad, weight.flip(2, 3), ctx.dilation) if ctx.needs_input_grad[0] else None
-        of_weight = _of_taps(x, grad, weight.shape[-1], ctx.dilation) if ctx.needs_input_grad[1] else None
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            # measured (benchmarks/convolutions.py): of nine taps, or on larger sides, the convolution is the slower one
+            many = weight.shape[-1] > 3 and ctx.dilation <= 2 and max(x.shape[-2:]) <= 64
+            of_weight = (_taps_by_convolution if many else _taps)(x, grad, weight.shape[-1], ctx.dilation)
         return of_x, None if of_weight is None else of_weight.to(weight.dtype), None
 
 
@@ -92,7 +96,23 @@ def _depthwise(x: Tensor, weight: Tensor, dilation: int, bias: Tensor | None = N
     return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=weight.shape[0])
 
 
-def _of_taps(x: Tensor, grad: Tensor, kernel: int, dilation: int) -> Tensor:
+def _taps_by_convolution(x: Tensor, grad: Tensor, kernel: int, dilation: int) -> Tensor:
+    """The same as ``_taps``, by one convolution: X is an image of B x C channels, the gradient of Y its kernel of H x W
+    taps, and what comes out, k x k, is the sum for each image and channel."""
+    b, c, h, w = x.shape
+    image, turned = (torch.empty(h, w, b, c, dtype=torch.float32).copy_(t.permute(2, 3, 0, 1)).flatten(2) for t in (x, grad))
+    with torch.autocast("cpu", enabled=False):
+        sums = F.conv2d(
+            image.permute(2, 0, 1)[None],
+            turned.permute(2, 0, 1)[:, None],
+            stride=dilation,
+            padding=dilation * (kernel // 2),
+            groups=b * c,
+        )
+    return sums.reshape(b, c, kernel, kernel).sum(0).unsqueeze(1)
+
+
+def _taps(x: Tensor, grad: Tensor, kernel: int, dilation: int) -> Tensor:
     """sum over images and pixels of x[pixel + shift of the tap] grad[pixel], (C, 1, k, k) float32."""
     height, width = x.shape[-2:]
     x, grad = (t.float().permute(0, 2, 3, 1) for t in (x, grad))  # channels innermost, as they lie in memory
