@@ -69,7 +69,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
 class _Depthwise(torch.autograd.Function):
     """Y = X * w. The gradient of X is a convolution with the kernel turned by 180 degrees, so a fast forward again;
-    that of a tap of w is the sum of X, shifted by the tap, times the gradient of Y: for many taps a fast forward too."""
+    that of a tap of w is the sum of X, shifted by the tap, times the gradient of Y, for many taps a fast forward
+    too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -100,7 +101,9 @@ def _taps_by_convolution(x: Tensor, grad: Tensor, kernel: int, dilation: int) ->
     """The same as ``_taps``, by one convolution: X is an image of B x C channels, the gradient of Y its kernel of H x W
     taps, and what comes out, k x k, is the sum for each image and channel."""
     b, c, h, w = x.shape
-    image, turned = (torch.empty(h, w, b, c, dtype=torch.float32).copy_(t.permute(2, 3, 0, 1)).flatten(2) for t in (x, grad))
+    image, turned = (
+        torch.empty(h, w, b, c, dtype=torch.float32).copy_(t.permute(2, 3, 0, 1)).flatten(2) for t in (x, grad)
+    )
     with torch.autocast("cpu", enabled=False):
         sums = F.conv2d(
             image.permute(2, 0, 1)[None],
