@@ -1,5 +1,5 @@
-"""Forward and backward of a network against the same with the convolutions of PyTorch and timm, in place of those of
-``semidg/networks/convolution.py``."""
+"""Forward and backward of a network against the same with the layers of PyTorch and timm, in place of those of
+``semidg/networks/layers.py``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import nn
 
 from benchmarks.figure import Figure, alternate, figure
 from benchmarks.training import autocast, configure, new_method, precisions
-from semidg.networks.convolution import DepthwiseConv2d, PointwiseConv2d, StridedSameConv2d
+from semidg.networks.layers import DepthwiseConv2d, PointwiseConv2d, StridedSameConv2d, Upsample
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def with_plain_convolutions(module: AnyModule) -> AnyModule:
-    """A copy whose convolutions are those of PyTorch and timm."""
+    """A copy whose convolutions and upsampling are those of PyTorch and timm."""
     module = copy.deepcopy(module)
     for part in module.modules():
-        if type(part) in (PointwiseConv2d, StridedSameConv2d, DepthwiseConv2d):
+        if type(part) in (PointwiseConv2d, StridedSameConv2d, DepthwiseConv2d, Upsample):
             part.__class__ = type(part).__bases__[0]
     return module
 

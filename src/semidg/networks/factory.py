@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from semidg.config import NetworkConfig
 from semidg.errors import ConfigError
 from semidg.networks import weights
-from semidg.networks.convolution import use_fast_convolutions
+from semidg.networks.layers import use_fast_layers
 from semidg.networks.norm import allow_single_values
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB
@@ -99,7 +99,7 @@ def make_network(config: NetworkConfig, channels: int, seed: int) -> Segmentatio
         weights.load_encoder(model.encoder, weights.package_weights(), "package weights")
     elif config.weights not in ("hub", "none"):
         weights.load_encoder(model.encoder, weights.read_tensors(Path(config.weights)), config.weights)
-    use_fast_convolutions(model)
+    use_fast_layers(model)
     allow_single_values(model)
     return SegmentationNetwork(model, channels)
 

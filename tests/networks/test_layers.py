@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from semidg.networks import convolution
-from semidg.networks.convolution import (
+from semidg.networks import layers
+from semidg.networks.layers import (
     DepthwiseConv2d,
     PointwiseConv2d,
     StridedSameConv2d,
-    use_fast_convolutions,
+    Upsample,
+    use_fast_layers,
 )
 
 
@@ -33,7 +34,7 @@ def agree(plain: nn.Module, fast: nn.Module, x: Tensor, rtol: float = 1e-4, atol
 
 def made_fast(plain: nn.Module, kind: type[nn.Module]) -> nn.Module:
     fast = nn.Sequential(copy.deepcopy(plain))
-    use_fast_convolutions(fast)
+    use_fast_layers(fast)
     assert type(fast[0]) is kind
     return fast[0]
 
@@ -70,9 +71,9 @@ def test_both_ways_to_the_gradient_of_the_taps_agree(
         for _ in range(2)
     )
     with torch.autocast("cpu", torch.bfloat16):
-        sums = convolution._taps_by_convolution(x, grad, kernel, dilation)
+        sums = layers._taps_by_convolution(x, grad, kernel, dilation)
     assert sums.dtype == torch.float32
-    torch.testing.assert_close(sums, convolution._taps(x, grad, kernel, dilation), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sums, layers._taps(x, grad, kernel, dilation), rtol=1e-4, atol=1e-4)
 
 
 @given(
@@ -139,7 +140,7 @@ def test_in_bf16_the_results_have_its_accuracy(plain: nn.Module, kind: type[nn.M
 )
 def test_others_stay_as_they_are(conv: nn.Conv2d) -> None:
     kind = type(conv)
-    use_fast_convolutions(conv)
+    use_fast_layers(conv)
     assert type(conv) is kind
 
 
@@ -149,3 +150,21 @@ def test_second_derivatives_are_refused_and_not_wrong() -> None:
     (slope,) = torch.autograd.grad(fast(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_upsampling_gives_the_same_where_its_output_is_concatenated(channels_last: bool) -> None:
+    plain = nn.Upsample(mode="bilinear", scale_factor=4, align_corners=True)
+    fast = made_fast(plain, Upsample)
+    results = []
+    for layer in (plain, fast):
+        x = images(2, 6, (5, 4), channels_last)
+        other = images(2, 3, (20, 16), channels_last)
+        y = torch.cat([layer(x), other], 1)
+        results.append(
+            (y, *torch.autograd.grad((y * torch.linspace(-1, 1, y[0].numel()).view_as(y[0])).sum(), (x, other)))
+        )
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        assert not fast(images(1, 6, (3, 3), channels_last)).requires_grad
