@@ -1,20 +1,29 @@
 """Forward and backward of a network against the same with the layers of PyTorch and timm, in place of those of
-``semidg/networks/layers.py``."""
+``semidg/networks/layers.py``; and the two ways to the gradients of depthwise taps beside each other."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.figure import Figure, alternate, figure
 from benchmarks.training import autocast, configure, new_method, precisions
-from semidg.networks.layers import DepthwiseConv2d, PointwiseConv2d, StridedSameConv2d, Upsample
+from semidg.networks.layers import (
+    DepthwiseConv2d,
+    PointwiseConv2d,
+    StridedSameConv2d,
+    Upsample,
+    _taps,
+    _taps_by_convolution,
+)
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+Way = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def with_plain_convolutions(module: AnyModule) -> AnyModule:
@@ -27,8 +36,8 @@ def with_plain_convolutions(module: AnyModule) -> AnyModule:
 
 
 def figures(quick: bool) -> list[Figure]:
-    """One network, in 32-bit and, where the processor has it, bf16, on the images of a step of supervised and of epl
-    in the preset."""
+    """One network, on the images of a step of supervised and of epl in the preset, in 32-bit and, where the processor
+    has it, bf16; and some of its depthwise layers, alone."""
     found = []
     config = configure(Path(), "supervised", quick)
     fast = new_method(config).networks[0]
@@ -48,4 +57,23 @@ def figures(quick: bool) -> list[Figure]:
             about = f"{'32-bit' if precision == '32' else precision}, {count} images"
             found.append(figure(f"{about}: fast / plain", ratios))
             found.append(figure(f"{about}: fast, ms", [1000 * s for s in ours]))
+    for channels, side, kernel, dilation in (
+        (240, 16, 5, 1),
+        (672, 8, 5, 1),
+        (1152, 8, 5, 2),
+        (1152, 8, 3, 2),
+        (320, 8, 3, 6),
+    ):
+        x, grad = (
+            torch.randn(12, channels, side, side).contiguous(memory_format=torch.channels_last) for _ in range(2)
+        )
+
+        def taps(way: Way, x: Tensor = x, grad: Tensor = grad, kernel: int = kernel, dilation: int = dilation) -> None:
+            way(x, grad, kernel, dilation)
+
+        ratios, _, _ = alternate(
+            lambda taps=taps: taps(_taps_by_convolution), lambda taps=taps: taps(_taps), 2 if quick else 31
+        )
+        about = f"taps of 12 x {channels} x {side} x {side}, {kernel} x {kernel}, dilation {dilation}"
+        found.append(figure(f"{about}: by convolution / by sums", ratios))
     return found

@@ -5,6 +5,7 @@ Each class keeps the parameters of the one it stands for and falls back to it on
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+#: Where oneDNN takes any number of groups at once; elsewhere PyTorch may go through them one by one.
+_MANY_GROUPS = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -109,7 +113,7 @@ class _Depthwise(torch.autograd.Function):
         of_weight = None
         if ctx.needs_input_grad[1]:
             # measured (benchmarks/convolutions.py): of nine taps, or on larger sides, the convolution is the slower one
-            many = weight.shape[-1] > 3 and ctx.dilation <= 2 and max(x.shape[-2:]) <= 64
+            many = _MANY_GROUPS and weight.shape[-1] > 3 and ctx.dilation <= 2 and max(x.shape[-2:]) <= 64
             of_weight = (_taps_by_convolution if many else _taps)(x, grad, weight.shape[-1], ctx.dilation)
         return of_x, None if of_weight is None else of_weight.to(weight.dtype), None
 
