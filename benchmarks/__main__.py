@@ -37,6 +37,7 @@ BENCHMARKS = (
     "step",
     "reference",
     "convolutions",
+    "waiting",
     "fourier",
     "loader",
     "profile",

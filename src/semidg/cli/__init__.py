@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -40,6 +41,14 @@ first steps:
 """
 
 
+def wait_briefly() -> None:
+    """Threads that wait for each other spin for about a millisecond and then sleep, unless the environment says
+    otherwise. By default they spin for fifteen: where something else runs on one of their cores, all of the step's
+    thousands of waits take as long (benchmarks/waiting.py). Read by GNU's OpenMP when PyTorch is loaded."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 2 for an error of the user's, 128 + signal where a signal stopped it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -49,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"semidg {__version__}")
         return 0
+    wait_briefly()
     warnings.filterwarnings("ignore", module="pydicom")  # of values that are not needed, a line each
     try:
         return _run(arguments[0], arguments[1:])
