@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from semidg.cli import VERBS, main
+from semidg.cli import VERBS, main, wait_briefly
 
 TINY = [
     "--data.size", "32", "--data.channels", "1", "--data.split.target", "delta", "--labelled", "0.4",
@@ -364,3 +367,28 @@ def test_demo_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], ref
     labelled = {(out / m / "split" / "labelled.txt").read_text() for m in ("supervised", "dual_level")}
     assert len(labelled) == 1  # the same labels for both
     assert "not empty" in refused("demo", "--out", out)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "20000"}),
+        ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_threads_wait_briefly_unless_the_user_said_how(
+    given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wait_briefly()
+    found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
+    assert found == expected
+
+
+def test_the_command_line_loads_pytorch_after_it_chose_how_threads_wait() -> None:
+    script = "import semidg.cli, sys; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
