@@ -66,7 +66,7 @@ def busy(really: bool) -> Iterator[None]:
 
 
 def figures(quick: bool) -> list[Figure]:
-    """Both ratios, with all cores, and beside the busy process also that of one thread over all of them."""
+    """Ours over the default, both with all cores, and ours with all cores over one thread."""
     found, cores = [], usable_cores()
     for other in (False, True):
         about = "beside a busy process" if other else "alone"

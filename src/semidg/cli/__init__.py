@@ -42,9 +42,9 @@ first steps:
 
 
 def wait_briefly() -> None:
-    """Threads that wait for each other spin for about a millisecond and then sleep, unless the environment says
-    otherwise. By default they spin for fifteen: where something else runs on one of their cores, all of the step's
-    thousands of waits take as long (benchmarks/waiting.py). Read by GNU's OpenMP when PyTorch is loaded."""
+    """Threads that wait for each other spin 20,000 times and then sleep, unless the environment says otherwise. By
+    default they spin 300,000 times, also where the other one waits for its core, on which something else runs: a step
+    then takes many times as long (benchmarks/waiting.py). Read by GNU's OpenMP when PyTorch is loaded."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 

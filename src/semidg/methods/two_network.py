@@ -125,7 +125,7 @@ class TwoNetworkMethod(Method):
         log_weak, log_strong = log_probabilities(logits).chunk(2)
         log_average = confidence.log_average(log_weak, log_strong)
         with torch.no_grad():
-            label_strong = log_strong.max(1).indices  # argmax takes ten times as long
+            label_strong = log_strong.max(1).indices  # argmax is far slower
             if self.teachers is not None:
                 # the teacher sees the plain images; its labels are then cut and mixed like the views
                 log_teacher = apply_cutmix(log_probabilities(self.teachers[k](unlabelled).logits), views.cutmix)

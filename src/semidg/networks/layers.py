@@ -73,7 +73,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 class Upsample(nn.Upsample):
     """Of an output that is concatenated with others the gradient is a slice of theirs: it is copied out of it first,
-    since the gradient of an interpolation takes eight times as long where its channels do not lie side by side."""
+    since the gradient of an interpolation is far slower where its channels do not lie side by side."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W) to (B, C, f H, f W)."""
