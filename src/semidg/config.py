@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from semidg.data_config import DataConfig
 from semidg.errors import ConfigError
@@ -157,6 +157,11 @@ class TrainerConfig(Model):
     activation_checkpointing: bool = False
     """Compute the blocks of the networks a second time for the gradient, in place of keeping what is inside them: the
     same training (on a CPU bit for bit), a fraction of the memory for activations, one more forward a step."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _without_quotes(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value  # 32 in YAML is a number
 
 
 class ExperimentConfig(Model):

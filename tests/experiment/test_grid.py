@@ -173,3 +173,21 @@ def test_a_comparison_needs_a_base_and_arms() -> None:
     with pytest.raises(ConfigError, match="test: base is missing\ntest: arms is missing"):
         parse_comparison({}, "test")
     assert Comparison.model_fields.keys() >= {"base", "arms"}
+
+
+def test_a_precision_needs_no_quotes(tmp_path: Path) -> None:
+    """32 is a number in YAML: in a configuration, an override and an arm."""
+    file = tmp_path / "own.yaml"
+    file.write_text("trainer: {precision: 32}\n")
+    assert load_config(file).trainer.precision == "32"
+    both: dict[str, Any] = {"supervised": {}, "bf16": {"method.name": "supervised", "trainer.precision": "bf16"}}
+    values: dict[str, Any] = {"name": "n", "base": "phantom", "overrides": {"data.root": "r"}}
+    values["arms"] = {"supervised": {"trainer.precision": 32}}
+    assert [c.config.trainer.precision for c in expand(load_comparison(write(tmp_path, values)))] == ["32"]
+    values |= {"overrides": {"data.root": "r", "trainer.precision": 32}, "arms": both}
+    assert {c.arm: c.config.trainer.precision for c in expand(load_comparison(write(tmp_path, values)))} == {
+        "supervised": "32", "bf16": "bf16",
+    }  # fmt: skip
+    file.write_text("trainer: {precision: 16}\n")
+    with pytest.raises(ConfigError, match=r"trainer\.precision.*'32', 'bf16', 'fp16' or 'auto'"):
+        load_config(file)
