@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Literal
 
 import pytest
@@ -43,14 +44,16 @@ def test_same_numbers_without_a_batch_norm(architecture: Literal["deeplabv3plus"
     x = torch.rand(2, 3, 72, 96, generator=torch.Generator().manual_seed(2))
     before = {name: t.clone() for name, t in network.state_dict().items()}
     folded = fold_batch_norms(network)
-    expected, found = network.eval()(x), folded(x)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-    for one, other in zip(expected, found, strict=True):
-        assert (one - other).abs().max() <= 1e-5 * one.abs().max() + 1e-6
+    precise = deepcopy(network).double().eval()  # in 32-bit the two differ by what the processor rounds
+    for one, other in zip(precise(x.double()), fold_batch_norms(precise)(x.double()), strict=True):
+        assert (one - other).abs().max() <= 1e-12 * one.abs().max()
+    expected, found = network.eval()(x), folded(x)
     channels_last = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert torch.allclose(
-        channels_last(x.contiguous(memory_format=torch.channels_last)).logits, expected.logits, atol=1e-4
-    )
+    last = channels_last(x.contiguous(memory_format=torch.channels_last))
+    for one, other, third in zip(expected, found, last, strict=True):
+        assert (one - other).abs().max() <= 1e-4 * one.abs().max()
+        assert (one - third).abs().max() <= 1e-4 * one.abs().max()
     for name, t in network.state_dict().items():
         assert torch.equal(t, before[name]), "the network itself is left alone"
 
