@@ -45,15 +45,18 @@ def test_same_numbers_without_a_batch_norm(architecture: Literal["deeplabv3plus"
     before = {name: t.clone() for name, t in network.state_dict().items()}
     folded = fold_batch_norms(network)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-    precise = deepcopy(network).double().eval()  # in 32-bit the two differ by what the processor rounds
-    for one, other in zip(precise(x.double()), fold_batch_norms(precise)(x.double()), strict=True):
-        assert (one - other).abs().max() <= 1e-12 * one.abs().max()
-    expected, found = network.eval()(x), folded(x)
+    precise = deepcopy(network).double().eval()
+    expected, exact = precise(x.double()), fold_batch_norms(precise)(x.double())
+    plain, found = network.eval()(x), folded(x)
     channels_last = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     last = channels_last(x.contiguous(memory_format=torch.channels_last))
-    for one, other, third in zip(expected, found, last, strict=True):
-        assert (one - other).abs().max() <= 1e-4 * one.abs().max()
-        assert (one - third).abs().max() <= 1e-4 * one.abs().max()
+    for truth, *others in zip(expected, exact, plain, found, last, strict=True):
+        size = truth.abs().max()
+        in_double, of_plain, of_folded, of_last = ((truth - other).abs().max() / size for other in others)
+        assert in_double <= 1e-12
+        # in 32-bit no further from the truth than the network itself, whatever the processor rounds, and near to it
+        assert max(of_folded, of_last) <= 2 * of_plain + 1e-6
+        assert max(of_folded, of_last) <= 2e-5
     for name, t in network.state_dict().items():
         assert torch.equal(t, before[name]), "the network itself is left alone"
 
