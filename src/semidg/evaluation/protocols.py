@@ -57,7 +57,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             "oracle",
             "trained on labels of the held-out domain itself, scored on its other images",
-            mark="oracle: trained on the held-out domain itself; an upper bound",
+            mark="oracle: trained on the held-out domain itself, with its labels",
         ),
         Protocol("external", "another data set, all of its labelled images; nothing was chosen on it"),
     )

@@ -44,7 +44,7 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
     write_bytes(figure, dice_figure(table, means))
     tables = [(f"Scores of the {part} part", frame(table, baseline))]
     if means:
-        tables.append(("Mean over the held-out domains, each with the same weight", frame(means, baseline)))
+        tables.insert(0, ("Mean over the held-out domains, each with the same weight", frame(means, baseline)))
     said = [*dict.fromkeys(row.mark for row in table if row.mark), *dict.fromkeys(r.note for r in table if r.note)]
     caption = "Mean Dice with its 95 % interval over the cases; a hollow point is a seed"
     details = {"runs": made, "every case": f"cases{ending}.csv.gz", "configuration": "comparison.yaml"}

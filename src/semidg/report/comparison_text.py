@@ -38,12 +38,13 @@ def frame(rows: Sequence[Row], baseline: str) -> pd.DataFrame:
 
 
 def markdown(rows: Sequence[Row], means: Sequence[Row], baseline: str, made: str) -> str:
-    """The table, that of the means over held-out domains if there are any, and what is to be said of both."""
+    """The means over held-out domains if there are any, the table, and what is to be said of both."""
     marks = list(dict.fromkeys(row.mark for row in rows if row.mark))
-    lines = [*_markdown_table(rows, baseline, marks)]
+    lines = []
     if means:
-        lines += ["", "Mean over the held-out domains, each with the same weight:", ""]
-        lines += _markdown_table(means, baseline, marks)
+        lines += ["Mean over the held-out domains, each with the same weight:", ""]
+        lines += [*_markdown_table(means, baseline, marks), "", "Each held-out domain:", ""]
+    lines += _markdown_table(rows, baseline, marks)
     for number, mark in enumerate(marks, start=1):
         lines += ["", f"[{number}] {mark}"]
     for note in dict.fromkeys(row.note for row in (*rows, *means) if row.note):
