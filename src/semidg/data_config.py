@@ -29,7 +29,7 @@ class SplitConfig(Model):
     """Part of the images of ``target`` that is not scored either, so that an oracle can be trained on it."""
     oracle: bool = False
     """True: train on the reserved images of ``target`` in place of the other domains, and score the rest of it: what
-    labels of the target itself would give. An upper bound to stand beside leave-one-domain-out, no method."""
+    labels of the target itself would give, to stand beside leave-one-domain-out. No bound: augmentation can pass it."""
     seed: int = 0
     """Seed of the division into training, validation and test part (not of the labelled draw)."""
     similarity: Fraction = 0.95
