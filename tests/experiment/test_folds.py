@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semidg.config import ExperimentConfig, dump_config
+from killed import exit_code, score_until_the_second_fold
+from semidg.config import ExperimentConfig
 from semidg.data.index import Index, build_index
 from semidg.errors import ConfigError, RunError, SplitError
 from semidg.experiment.folds import fold_splits, make_folds
@@ -24,21 +22,6 @@ from semidg.types import Record
 from tests_support import tiny_config
 
 CPU = torch.device("cpu")
-
-#: A process that kills itself (SIGKILL) in the second fold.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from semidg.config import load_config
-from semidg.data.index import build_index
-from semidg.experiment.label_quality import score_by_folds
-config = load_config(sys.argv[1])
-def progress(what, done, total):
-    if what == "training fold 2 of 2" and done == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-score_by_folds(config, build_index(config.data.root), 2, Path(sys.argv[2]), torch.device("cpu"), progress)
-"""
 
 
 def record(number: int, group: int, domain: str, masked: bool) -> Record:
@@ -142,26 +125,22 @@ def test_finished_folds_are_not_trained_again(whole: tuple[Path, list[Quality]],
     assert [p.stat().st_mtime_ns for p in sorted(out.glob("fold-*/checkpoints/last.pt"))] == times
 
 
-def test_a_killed_audit_goes_on_and_scores_the_same(phantom: Path, tmp_path: Path) -> None:
+def test_a_killed_audit_goes_on_and_scores_the_same(
+    whole: tuple[Path, list[Quality]], index: Index, phantom: Path, tmp_path: Path
+) -> None:
     config, out = config_of(phantom), tmp_path / "killed"
-    (tmp_path / "config.yaml").write_text(dump_config(config))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(out)]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert exit_code(score_until_the_second_fold, config, index, out) == -signal.SIGKILL
     assert (out / "fold-1" / "model" / "model.safetensors").is_file()
     assert not (out / "fold-2" / "model").exists()
-    index = build_index(phantom)
     steps: list[tuple[str, int]] = []
     threads = torch.get_num_threads()
     try:
         found = score_by_folds(config, index, 2, out, CPU, lambda what, done, _: steps.append((what, done)))
-        fresh = score_by_folds(config, index, 2, tmp_path / "fresh", CPU)
     finally:
         torch.set_num_threads(threads)
     assert ("training fold 2 of 2", 2) in steps  # from its last checkpoint
     assert not any(what.startswith("training fold 1") for what, _ in steps)
-    assert [(q.id, q.score) for q in found] == [(q.id, q.score) for q in fresh]
+    assert [(q.id, q.score) for q in found] == [(q.id, q.score) for q in whole[1]]
     assert not list(out.rglob("*.new"))
 
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semidg.config import dump_config
+from killed import exit_code, train_until
 from semidg.errors import ConfigError, NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS
 from semidg.experiment import run as run_module
@@ -26,38 +25,6 @@ from semidg.experiment.bundle import load_bundle
 from semidg.experiment.evaluate import evaluate_elsewhere
 from semidg.experiment.run import Stopped, open_config, train
 from tests_support import tiny_config
-
-#: A training in a process of its own that kills itself (SIGKILL) at a chosen moment.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from semidg.config import load_config
-from semidg.experiment import checkpoint, keeper, run
-moment, out, config = sys.argv[1], Path(sys.argv[2]), load_config(sys.argv[3])
-
-class Watch:
-    def begin(self, step, total): pass
-    def row(self, row): pass
-    def step(self, step):
-        if moment == f"step{step}": os.kill(os.getpid(), signal.SIGKILL)
-
-if moment == "saving":  # the second checkpoint is half-written
-    original, count = checkpoint.torch.save, [0]
-    def save(values, path):
-        count[0] += 1
-        if count[0] == 2:
-            Path(path).write_bytes(b"half of a checkpoint")
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(values, path)
-    checkpoint.torch.save = save
-if moment == "validated":  # the best networks are written, the checkpoint of that step is not
-    original_bundle = keeper.save_bundle
-    def save_bundle(path, bundle):
-        original_bundle(path, bundle)
-        os.kill(os.getpid(), signal.SIGKILL)
-    keeper.save_bundle = save_bundle
-run.train(config, out, resume=(out / "run.json").exists(), listener=Watch())
-"""
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -124,12 +91,8 @@ def test_a_killed_run_resumes_bit_for_bit(
     finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path, moment: str
 ) -> None:
     """SIGKILL before the first checkpoint, between two, while one is written, and between best and last."""
-    config, run = tmp_path / "config.yaml", tmp_path / "run"
-    config.write_text(dump_config(tiny_config(phantom)))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, moment, str(run), str(config)]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = tmp_path / "run"
+    assert exit_code(train_until, moment, tiny_config(phantom), run) == -signal.SIGKILL
     threads = torch.get_num_threads()
     try:
         train(tiny_config(phantom), run, resume=True)

