@@ -13,7 +13,7 @@ def tiny_config(root: Path | None = None, **changes: object) -> ExperimentConfig
         "name": "tiny",
         "labelled": 0.4,
         "data": {"root": root, "size": 32, "channels": 1, "split": {"target": "delta", "validation": 0.2}},
-        "network": {"encoder": "tu-mobilenetv3_small_050", "weights": "none", "atrous_rates": [1, 2, 3]},
+        "network": {"encoder": "tu-test_efficientnet", "weights": "none", "atrous_rates": [1, 2, 3]},
         "method": {"name": "dual_level", "ramp": {"warmup": 0.0, "end": 0.5}},
         "trainer": {
             "max_steps": 6,

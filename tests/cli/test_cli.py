@@ -20,7 +20,7 @@ from semidg.cli import VERBS, main, wait_briefly
 
 TINY = [
     "--data.size", "32", "--data.channels", "1", "--data.split.target", "delta", "--labelled", "0.4",
-    "--network.encoder", "tu-mobilenetv3_small_050", "--network.weights", "none",
+    "--network.encoder", "tu-test_efficientnet", "--network.weights", "none",
     "--network.atrous-rates", "1", "2", "3",
     "--trainer.max-steps", "4", "--trainer.eval-every", "2", "--trainer.checkpoint-every", "2",
     "--trainer.batch-labelled", "2", "--trainer.batch-unlabelled", "2", "--trainer.threads", "1",

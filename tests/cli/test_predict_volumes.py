@@ -15,7 +15,7 @@ from semidg.cli import main
 
 TINY = [
     "--data.size", "32", "--data.channels", "1", "--data.split.target", "b", "--labelled", "1",
-    "--network.encoder", "tu-mobilenetv3_small_050", "--network.weights", "none",
+    "--network.encoder", "tu-test_efficientnet", "--network.weights", "none",
     "--network.atrous-rates", "1", "2", "3",
     "--trainer.max-steps", "2", "--trainer.eval-every", "2", "--trainer.checkpoint-every", "2",
     "--trainer.batch-labelled", "2", "--trainer.batch-unlabelled", "2", "--trainer.threads", "1",

@@ -37,7 +37,7 @@ def batch() -> Batch:
 def test_a_real_network_is_one_graph_a_part_shared_by_the_pair() -> None:
     """With our own convolutions and BatchNorm. What is captured is computed by PyTorch's own kernels here: a compiler
     for the whole of it would take minutes."""
-    config = NetworkConfig(encoder="tu-mobilenetv3_small_050", weights="none", atrous_rates=(1, 2, 3), dropout=0)
+    config = NetworkConfig(encoder="tu-test_efficientnet", weights="none", atrous_rates=(1, 2, 3), dropout=0)
     plain = make_pair(config, 1, 0).to(memory_format=torch.channels_last).train()
     compiled = copy.deepcopy(plain)
     names = list(compiled.state_dict())

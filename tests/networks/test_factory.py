@@ -16,7 +16,7 @@ from semidg.networks.ema import MovingAverage, make_teacher
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_network, make_pair
 
-SMALL = NetworkConfig(encoder="tu-mobilenetv3_small_050", weights="none", atrous_rates=(1, 2, 3))
+SMALL = NetworkConfig(encoder="tu-test_efficientnet", weights="none", atrous_rates=(1, 2, 3))
 LITE = NetworkConfig(weights="package")
 
 

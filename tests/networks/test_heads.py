@@ -11,7 +11,7 @@ from semidg.networks.factory import make_network
 from semidg.networks.heads import EdgeHead, ProjectionHead, feature_channels, labels_at_features
 from semidg.types import IGNORE_INDEX
 
-SMALL = NetworkConfig(encoder="tu-mobilenetv3_small_050", weights="none", atrous_rates=(1, 2, 3))
+SMALL = NetworkConfig(encoder="tu-test_efficientnet", weights="none", atrous_rates=(1, 2, 3))
 
 
 @pytest.mark.parametrize("architecture", ["deeplabv3plus", "unet", "fpn"])
