@@ -33,7 +33,7 @@ def kill_me() -> None:
 
 def train_until(moment: str, config: ExperimentConfig, out: Path) -> None:
     """``stepN``: after that step; ``saving``: the second checkpoint is half-written; ``validated``: the best networks
-    are written, the checkpoint of that step is not."""
+    are written, the checkpoint of that step is not; ``trained``: the last checkpoint is written, nothing after it."""
     from semidg.experiment import checkpoint, keeper, run
 
     class Watch:
@@ -45,7 +45,7 @@ def train_until(moment: str, config: ExperimentConfig, out: Path) -> None:
             if moment == f"step{step}":
                 kill_me()
 
-    save, save_bundle, saved = torch.save, keeper.save_bundle, [0]
+    save, save_bundle, save_state, saved = torch.save, keeper.save_bundle, keeper.save_state, [0]
 
     def half(values: object, path: Path) -> None:
         saved[0] += 1
@@ -58,6 +58,13 @@ def train_until(moment: str, config: ExperimentConfig, out: Path) -> None:
         save_bundle(*arguments)
         kill_me()
 
+    def last(path: Path, state: checkpoint.State) -> None:
+        save_state(path, state)
+        if state.step == config.trainer.max_steps:
+            kill_me()
+
+    if moment == "trained":
+        keeper.save_state = last
     if moment == "saving":
         checkpoint.torch.save = half  # type: ignore[assignment]
     if moment == "validated":

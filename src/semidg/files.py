@@ -1,15 +1,17 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and folders so that one process at a time writes there."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from semidg.errors import SemidgError
+from semidg.errors import RunError, SemidgError
 
 
 @contextmanager
@@ -60,3 +62,36 @@ def write_error(path: Path, error: OSError) -> SemidgError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SemidgError(f"{path}: may not be written ({error.strerror}); choose another folder with --out")
     return SemidgError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is none or it cannot be read."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+@contextmanager
+def locked(folder: Path, who: str) -> Iterator[int | None]:
+    """Hold FOLDER/.lock and give its file number, for children to inherit: the lock lasts as long as any of them.
+
+    Raises RunError, which says that ``who`` works there, where another process holds it. None where there are no such
+    locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{folder}: {who} works there; wait until it ends, or choose another --out") from error
+        except OSError:  # a network file system without locks
+            yield None
+            return
+        yield file.fileno()

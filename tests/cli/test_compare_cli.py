@@ -18,7 +18,8 @@ import yaml
 
 from comparison_support import FAKE
 from semidg.cli import main
-from semidg.cli.compare import split_overrides
+from semidg.cli.compare import CompareOptions, again, split_overrides
+from semidg.cli.options import parse
 from semidg.config import dump_config, load_config
 from semidg.experiment import compare as grid_module
 from semidg.experiment import executors
@@ -186,3 +187,22 @@ def test_dotted_options_are_split_from_those_of_the_verb() -> None:
         "trainer.channels_last": False, "trainer.max_steps": 8, "data.split.target": None, "optimiser.lr": -0.5,
         "trainer.precision": "32", "data.cache": "2024",
     }  # fmt: skip
+
+
+def test_keys_that_take_several_values_take_one() -> None:
+    _, found = split_overrides(["--data.more-roots", "b", "--trainer.loggers", "tensorboard", "--seed", "1"])
+    assert found == {"data.more_roots": ["b"], "trainer.loggers": ["tensorboard"]}
+    _, found = split_overrides(["--trainer.loggers", "[tensorboard, mlflow]", "--data.more-roots", "b", "c"])
+    assert found == {"trainer.loggers": ["tensorboard", "mlflow"], "data.more_roots": ["b", "c"]}
+    _, found = split_overrides(["--network.atrous-rates", "1", "2", "3", "--trainer.max-steps=4"])
+    assert found == {"network.atrous_rates": [1, 2, 3], "trainer.max_steps": 4}
+
+
+def test_what_continues_a_comparison_says_all_that_it_was_given() -> None:
+    assert again(CompareOptions(out=Path("my out"))) == ["--out", "my out"]
+    options = CompareOptions(
+        out=Path("out"), executor="ray", gpus_per_run=0.5, cpus_per_run=2, known=(Path("a"), Path("b c"))
+    )
+    text = shlex.join(again(options))
+    assert text == "--out out --executor ray --cpus-per-run 2 --gpus-per-run 0.5 --known a 'b c'"
+    assert parse("compare", CompareOptions, shlex.split(text), "") == options

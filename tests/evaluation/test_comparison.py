@@ -244,8 +244,13 @@ def test_table_refuses_what_cannot_be_compared() -> None:
     assert one_group["p"].iloc[1] == 1
 
 
+def apart(*parts: pd.DataFrame) -> list[pd.DataFrame]:
+    """Tables whose cases and groups are their own."""
+    return [part.assign(id=f"{i} " + part["id"], group=f"{i} " + part["group"]) for i, part in enumerate(parts)]
+
+
 def test_mean_over_parts_weighs_each_part_the_same() -> None:
-    a, b = [table(60, seed=1, shift=0.1), table(12, seed=2)], [table(60, seed=3), table(12, seed=4)]
+    a, b = (apart(table(60, seed=one, shift=shift), table(12, seed=one + 1)) for one, shift in ((1, 0.1), (3, 0.0)))
     result = mean_over_parts(a, b)
     expected = [np.mean([t["dice"].mean() for t in tables]) for tables in (a, b)]
     assert result["mean"] == pytest.approx(expected[0])
@@ -272,8 +277,46 @@ def test_mean_over_one_part_is_the_paired_difference() -> None:
 def test_mean_over_parts_has_the_error_of_independent_parts() -> None:
     generator = np.random.default_rng(0)
     frames = [table().assign(dice=generator.normal(0.5, 0.1, 60), group=[f"g{i}" for i in range(60)]) for _ in "abcd"]
+    frames = apart(*frames)
     low, high = mean_over_parts(frames, draws=4000)["interval"]
     error = np.sqrt(sum(frame["dice"].var() / 60 for frame in frames)) / 4
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.08)
     with pytest.raises(DataError, match="different cases"):
         mean_over_parts(frames, [frames[0][1:], *frames[1:]])
+
+
+def test_parts_with_the_same_cases_are_no_further_evidence() -> None:
+    a, b = runs(1, 2, effects=(0.1, 0.2), of=4), runs(1, 2)
+    three, one = mean_over_parts([a] * 3, [b] * 3, draws=4000), paired_difference(a, b, draws=4000)
+    assert (three["n"], three["n_groups"], three["p"]) == (60, 30, pytest.approx(one["p"]))
+    for mine, theirs in (("difference_interval", "interval"), ("interval_seeds", "interval_seeds")):
+        assert three[mine] == pytest.approx(one[theirs], abs=0.01)  # other draws
+
+
+def test_parts_that_overlap_are_drawn_together() -> None:
+    """Against a slow bootstrap over the groups of all parts; one group is in each part, one part is small."""
+    generator = np.random.default_rng(5)
+    whole = table(60)
+    parts = [whole[whole["group"].isin([f"g{k}" for k in of])] for of in ([0, *range(1, 20)], [0, *range(10, 30)], [0])]
+    parts = [part.assign(dice=generator.uniform(0, 1, len(part))) for part in parts]
+    result = mean_over_parts(parts, draws=4000)
+    assert (result["n"], result["n_groups"]) == (60, 30)
+    by_group = [{g: rows["dice"].to_list() for g, rows in part.groupby("group")} for part in parts]
+    means = []
+    for _ in range(4000):
+        drawn = generator.choice([f"g{k}" for k in range(30)], 30)
+        of_parts = [[v for g in drawn for v in values.get(g, [])] for values in by_group]
+        means.append(np.mean([np.mean(values) for values in of_parts if values]))
+    assert result["interval"] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.012)
+
+
+def test_a_difference_shared_by_parts_that_overlap_is_not_found_too_often() -> None:
+    """No true difference; each case has its own, the same in all three parts that hold it."""
+    generator = np.random.default_rng(6)
+    whole, found = table(60), 0
+    for _ in range(200):
+        gain = pd.Series(generator.normal(0, 0.1, 60))
+        parts = [whole.drop(index=generator.choice(60, 10, replace=False)) for _ in range(3)]
+        better = [part.assign(dice=part["dice"] + gain) for part in parts]
+        found += mean_over_parts(better, parts, draws=1)["p"] < 0.05
+    assert found / 200 < 0.1

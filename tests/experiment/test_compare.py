@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -25,8 +26,9 @@ from semidg.experiment.compare import (
     seconds_left,
     status,
 )
-from semidg.experiment.executors import Job, LocalExecutor, locked
+from semidg.experiment.executors import Job, LocalExecutor
 from semidg.experiment.grid import Cell, expand
+from semidg.files import locked
 
 
 @pytest.fixture(autouse=True)
@@ -224,8 +226,8 @@ def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_folder_is_of_one_comparison_at_a_time_and_of_its_children(tmp_path: Path) -> None:
-    with locked(tmp_path) as lock:
-        with pytest.raises(RunError, match="another comparison works there"), locked(tmp_path):
+    with locked(tmp_path, "another one") as lock:
+        with pytest.raises(RunError, match="another one works there"), locked(tmp_path, "another one"):
             pass
         executor = LocalExecutor(keep_open=lock)
         (cell,) = cells(9)
@@ -236,10 +238,10 @@ def test_a_folder_is_of_one_comparison_at_a_time_and_of_its_children(tmp_path: P
         executor.start(job)
         while not (run_folder(out, cell) / "waiting").exists():
             time.sleep(0.02)
-    with pytest.raises(RunError, match="or a run that one has started"), locked(tmp_path):
+    with pytest.raises(RunError, match="another one works there"), locked(tmp_path, "another one"):
         pass
     executor.__exit__(None, None, None)
-    with locked(tmp_path):
+    with locked(tmp_path, "another one"):
         pass
 
 
@@ -271,3 +273,16 @@ def test_the_estimate_is_by_arm_then_by_the_mean_then_by_what_is_begun(tmp_path:
     (tmp_path / "runs.csv").write_text(f"run,seconds\n{grid[0].name},90\n")  # with what surrounds the training
     assert seconds_left(grid[::3], tmp_path) == pytest.approx(15 * 6)
     assert seconds_left(grid[:2], tmp_path) == 0
+
+
+def test_the_time_of_runs_that_are_not_of_this_grid_is_kept(tmp_path: Path) -> None:
+    both = expand(comparison({"supervised": {}, "epl": {}}, seeds=[0]))
+    run_grid(both, tmp_path, LocalExecutor())
+    before = table(tmp_path)
+    run_grid(both[:1], tmp_path, LocalExecutor())
+    assert table(tmp_path) == before
+    run_grid(both, tmp_path, LocalExecutor())
+    assert table(tmp_path) == before
+    shutil.rmtree(run_folder(tmp_path, both[1]))
+    run_grid(both[:1], tmp_path, LocalExecutor())
+    assert [*table(tmp_path)] == [both[0].name]

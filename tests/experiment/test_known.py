@@ -11,9 +11,12 @@ import pytest
 
 from comparison_support import comparison, finish, make_cases
 from semidg.errors import RunError
-from semidg.experiment.compare import Part, run_folder, status
+from semidg.experiment import known as known_module
+from semidg.experiment.compare import Part, refuse_other_configurations, run_folder, status
 from semidg.experiment.grid import Cell, expand
 from semidg.experiment.known import identity, read_known, take_over
+from semidg.experiment.run import train
+from semidg.files import write_text
 from semidg.report.comparison_files import write_tables
 from semidg.report.comparison_rows import read_scored
 
@@ -158,3 +161,92 @@ def test_columns_that_only_other_runs_have_do_not_appear(tmp_path: Path) -> None
     assert without["dice"].tolist() == [0.123456, 1.0]
     assert without["class"].tolist() == ["", ""]  # every run has one, if only an empty one
     assert without["id"].tolist() == ["delta 000", "delta 001"]
+
+
+def scores(cells: list[Cell], out: Path) -> dict[str, float]:
+    """Mean Dice by arm."""
+    return {run.cell.arm: float(run.cases["mean"]["dice"].mean()) for run in read_scored(cells, out, "test")}
+
+
+OTHER_DATA = {
+    "supervised": {},
+    "more": {"method.name": "supervised", "data.more_roots": ["b"]},
+    "clean": {"method.name": "supervised", "data.root": "clean"},
+}
+
+
+def test_runs_on_other_data_do_not_stand_in_for_each_other(tmp_path: Path) -> None:
+    """Three arms in one folder, of which only the number of roots is known elsewhere."""
+    cells = expand(comparison(OTHER_DATA, seeds=[0], overrides={"data.root": "a"}))
+    for i, cell in enumerate(cells):
+        finish(cell, tmp_path / "there", make_cases([0.5 + 0.1 * i, 0.5]))
+    write_tables("made", "supervised", cells, tmp_path / "there", "test")
+    known = read_known([tmp_path / "there"], "test")
+    assert [cell.arm for cell in take_over(known, cells, tmp_path / "here", "test")] == ["more"]
+    assert scores(cells, tmp_path / "here") == pytest.approx({"more": 0.55})
+
+
+def test_no_run_is_known_for_arms_that_differ_in_their_data_alone(tmp_path: Path) -> None:
+    made(tmp_path / "there", seeds=[0])
+    cells = expand(comparison(OTHER_DATA | {"dual_level": {}}, seeds=[0], overrides={"data.root": "a"}))
+    taken = take_over(read_known([tmp_path / "there"], "test"), cells, tmp_path / "here", "test")
+    assert [cell.arm for cell in taken] == ["dual_level"]
+
+
+def test_the_other_part_of_a_run_is_taken_over_later_and_nothing_is_trained(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for part in ("validation", "test"):
+        cells = made(there, part)  # type: ignore[arg-type]
+    assert take_over(read_known([there], "test"), cells, here, "test") == cells
+    assert {status(cell, here, "validation").state for cell in cells} == {"half-done"}
+    assert take_over(read_known([there], "validation"), cells, here, "validation") == cells
+    assert {status(cell, here, part).state for cell in cells for part in ("test", "validation")} == {"done"}  # type: ignore[arg-type]
+    run = run_folder(here, cells[0])
+    before = (run / "environment.json").read_bytes()
+    with pytest.raises(RunError, match=r"no networks, only the scores taken over from .*there; delete the folder"):
+        train(cells[0].config, run, resume=True)
+    assert (run / "environment.json").read_bytes() == before
+
+
+def test_scores_of_another_run_do_not_join_those_taken_over(tmp_path: Path) -> None:
+    cells = made(tmp_path / "there")
+    take_over(read_known([tmp_path / "there"], "test"), cells, tmp_path / "here", "test")
+    for i, cell in enumerate(cells):
+        finish(cell, tmp_path / "other", make_cases([0.5]), part="validation", environment={"commit": f"d{i}"})
+    write_tables("made", "supervised", cells, tmp_path / "other", "validation")
+    known = read_known([tmp_path / "other"], "validation")
+    assert len(known) == len(cells)
+    assert take_over(known, cells, tmp_path / "here", "validation") == []
+
+
+@pytest.mark.parametrize("arms", [("0.10", "0.20"), ("true", "false"), ("nan", "1e3")])
+def test_names_and_fractions_are_read_as_they_were_written(tmp_path: Path, arms: tuple[str, str]) -> None:
+    both = {name: {"method.name": "supervised", "data.size": 32 * i} for i, name in enumerate(arms, 1)}
+    cells = expand(comparison(both, labelled=[1 / 3], targets=["01", "02"], seeds=[0]))
+    for cell in cells:
+        cases = make_cases([0.5, 0.75], cell.target or "")
+        finish(cell, tmp_path / "there", cases.assign(id=["001", "002"], group=["1.0", "1.00"]))
+    write_tables("made", arms[0], cells, tmp_path / "there", "test")
+    assert take_over(read_known([tmp_path / "there"], "test"), cells, tmp_path / "here", "test") == cells
+    found = read_scored(cells, tmp_path / "here", "test")
+    assert {(*run.cases["mean"]["id"], *run.cases["mean"]["group"]) for run in found} == {("001", "002", "1.0", "1.00")}
+
+
+def test_a_take_over_that_is_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = made(tmp_path / "there")
+    known = read_known([tmp_path / "there"], "test")
+    written: list[Path] = []
+
+    def cut(path: Path, text: str) -> None:
+        written.append(path)
+        if len(written) == 9:  # in the second run
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(known_module, "write_text", cut)
+        with pytest.raises(KeyboardInterrupt):
+            take_over(known, cells, tmp_path / "here", "test")
+    refuse_other_configurations(cells, tmp_path / "here")
+    assert take_over(known, cells, tmp_path / "here", "test") == cells[1:]
+    assert sorted(path.name for path in (tmp_path / "here" / "runs").iterdir()) == sorted(cell.name for cell in cells)

@@ -24,6 +24,7 @@ from semidg.experiment import run as run_module
 from semidg.experiment.bundle import load_bundle
 from semidg.experiment.evaluate import evaluate_elsewhere
 from semidg.experiment.run import Stopped, open_config, train
+from semidg.files import locked
 from semidg.methods import make_method
 from tests_support import tiny_config
 
@@ -93,11 +94,11 @@ def test_networks_and_teachers_learn(finished: tuple[Path, dict[str, Any]], phan
     assert weights(run, "best").keys() == weights(run).keys()
 
 
-@pytest.mark.parametrize("moment", ["step1", "step3", "saving", "validated"])
+@pytest.mark.parametrize("moment", ["step1", "step3", "saving", "validated", "trained"])
 def test_a_killed_run_resumes_bit_for_bit(
     finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path, moment: str
 ) -> None:
-    """SIGKILL before the first checkpoint, between two, while one is written, and between best and last."""
+    """SIGKILL before the first checkpoint, between two, while one is written, between best and last, and at the end."""
     run = tmp_path / "run"
     assert exit_code(train_until, moment, tiny_config(phantom), run) == -signal.SIGKILL
     threads = torch.get_num_threads()
@@ -192,6 +193,19 @@ def test_folders_that_must_not_be_overwritten_are_refused(
     marker.write_text(json.dumps({"format": 99}))
     with pytest.raises(RunError, match="format 99"):
         open_config(marker.parent)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path
+) -> None:
+    run, new = finished[0], tmp_path / "new"
+    with locked(run, "somebody"), pytest.raises(RunError, match="another training works there"):
+        train(tiny_config(phantom), run, resume=True)
+    with locked(new, "somebody"), pytest.raises(RunError, match="another training works there"):
+        train(tiny_config(phantom), new)
+    assert [path.name for path in new.iterdir()] == [".lock"]
+    with pytest.raises(ConfigError, match="resnet_18"):  # the folder of a lock alone is as good as a new one
+        train(tiny_config(phantom, network={"encoder": "resnet_18", "weights": "none"}), new)
 
 
 def test_a_failed_preparation_leaves_no_run_folder(phantom: Path, tmp_path: Path) -> None:

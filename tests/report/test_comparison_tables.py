@@ -337,3 +337,37 @@ def test_one_foreground_class_has_no_column_of_classes(grid: tuple[list[Cell], P
     write_tables("t", "a", cells, out, "test")
     assert "by class" not in (out / "table.md").read_text("utf-8")
     assert not any(name.startswith("dice of") for name in pd.read_csv(out / "table.csv"))
+
+
+def test_a_seed_scored_on_other_cases_is_left_out_and_named(grid: tuple[list[Cell], Path]) -> None:
+    """Of one arm, and where each of two seeds has its own cases, the second."""
+    cells, out = grid
+    (odd,) = (cell for cell in cells if (cell.arm, cell.labelled, cell.seed) == ("b", 0.5, 1))
+    path = run_folder(out, odd) / "cases.csv"
+    path.write_text(path.read_text().replace("clinic 003", "clinic new"))
+    shown = write_tables("grid", "a", cells, out, "test")
+    assert "b" in shown
+    found = rows(read_scored(cells, out, "test"), "a")
+    row = one(found, "b", 0.5)
+    assert row.seeds == (0,)
+    assert row.paired_seeds == (0,)
+    assert row.note is not None
+    assert re.search(rf"b: seed 1 left out, .*delete its folder \({odd.name}\)", row.note)
+    assert row.note in (out / "table.md").read_text()
+    assert "left out" in (out / "index.html").read_text()
+    assert one(found, "b", 0.25).seeds == (0, 1)
+
+
+def test_means_over_validation_parts_that_share_images_are_no_surer_than_one(tmp_path: Path) -> None:
+    """Two trainings that hold out one domain each, validated on the same images of a third."""
+    cells = expand(comparison({"a": {}, "b": {"data.size": 64}}, seeds=[0], targets=["x", "y"]))
+    for cell in cells:
+        gain = 0.05 if cell.arm == "b" else 0.0
+        cases = make_cases(np.clip(DIFFICULTY + gain + GENERATOR.normal(0, 0.04, N), 0, 1), "third", group=2)
+        finish(cell, tmp_path, cases, part="validation")
+    write_tables("grid", "a", cells, tmp_path, "validation")
+    a, b = mean_rows(read_scored(cells, tmp_path, "validation"), "a")
+    assert (a.n, a.n_groups, b.n_groups) == (N, N // 2, N // 2)
+    text = (tmp_path / "table-validation.md").read_text()
+    assert "Mean over the validation parts of the trainings, which share images" in text
+    assert "Mean over the held-out" not in text + (tmp_path / "index-validation.html").read_text()

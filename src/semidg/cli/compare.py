@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 import yaml
@@ -95,11 +96,10 @@ def compare(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--gpus-per-run {options.gpus_per_run:g}: must be 0 or more")
     from semidg.experiment.compare import refuse_other_configurations, refuse_without_part
     from semidg.experiment.comparison_file import dump_comparison
-    from semidg.experiment.executors import locked
     from semidg.experiment.grid import expand
     from semidg.experiment.known import identity, read_known, take_over
     from semidg.experiment.targets import resolve_targets
-    from semidg.files import write_text
+    from semidg.files import locked, write_text
 
     comparison, domains = resolve_targets(comparison_of(options, overrides))
     if domains is not None:
@@ -113,7 +113,7 @@ def compare(arguments: Sequence[str]) -> int:
     known = read_known(options.known, options.part)
     if options.dry_run:
         return _show(cells, options, known)
-    with locked(options.out) as lock:
+    with locked(options.out, "another comparison, or a run that one has started,") as lock:
         refuse_other_configurations(cells, options.out)
         write_text(options.out / "comparison.yaml", dump_comparison(comparison))
         if known:
@@ -192,16 +192,29 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
             overrides[key] = True
         else:
             parsed = [_value(key, text) for text in texts]
-            overrides[key] = parsed[0] if len(parsed) == 1 else parsed
+            one = len(parsed) == 1 and (isinstance(parsed[0], list) or not _takes_several(key))
+            overrides[key] = parsed[0] if one else parsed
     return own, overrides
 
 
-def _value(key: str, text: str) -> Any:
-    """As YAML reads it, but a word stays one where the key takes words: a folder may be called 2024."""
+def _kind(key: str) -> Any:
+    """The annotation of a dotted key; None where it has none of its own."""
     kind: Any = ExperimentConfig
     for part in key.split("."):
         info = getattr(kind, "model_fields", {}).get(part)
         kind = info.annotation if info else None
+    return kind
+
+
+def _takes_several(key: str) -> bool:
+    """Whether the key takes a list of any length."""
+    kind = _kind(key)
+    return get_origin(kind) is tuple and ... in get_args(kind)
+
+
+def _value(key: str, text: str) -> Any:
+    """As YAML reads it, but a word stays one where the key takes words: a folder may be called 2024."""
+    kind = _kind(key)
     kinds = (kind, *get_args(kind))
     if text == "None":
         return None
@@ -214,8 +227,8 @@ def _value(key: str, text: str) -> Any:
 
 
 def _show(cells: Sequence[Cell], options: CompareOptions, known: Mapping[str, Known]) -> int:
-    from semidg.experiment.compare import refuse_other_configurations, seconds_left, status
-    from semidg.experiment.known import match
+    from semidg.experiment.compare import refuse_other_configurations, run_folder, seconds_left, status
+    from semidg.experiment.known import is_open, match
 
     assert options.out is not None
     refuse_other_configurations(cells, options.out)
@@ -223,7 +236,8 @@ def _show(cells: Sequence[Cell], options: CompareOptions, known: Mapping[str, Kn
     rest, matched = [], match(known, cells)
     for cell in cells:
         now = status(cell, options.out, options.part)
-        if now.state == "left" and cell.name in matched:
+        run = matched.get(cell.name)
+        if now.state != "done" and run and is_open(run_folder(options.out, cell), options.part, run):
             counts["known"] = counts.get("known", 0) + 1
             print(f"known      {cell.name}")
             continue
@@ -262,15 +276,24 @@ def _make(comparison: Comparison, cells: Sequence[Cell], options: CompareOptions
     if (out / f"table{ending}.md").is_file():
         print(f"tables: {out / f'table{ending}.md'} (.csv, .tex)   every case: {out / f'cases{ending}.csv.gz'}")
         print(f"with the figure, in a browser: {out / f'index{ending}.html'}")
-    again = f"semidg compare --out {out}" + (f" --part {options.part}" if ending else "")
-    again += f" --jobs {options.jobs}" if options.jobs else ""
-    again += " --executor ray" if options.executor == "ray" else ""
+    goes_on = shlex.join(["semidg", "compare", *again(options)])
     if outcome.signal is not None:
-        print(f"semidg: stopped; continue with: {again}", file=sys.stderr)
+        print(f"semidg: stopped; continue with: {goes_on}", file=sys.stderr)
         return 128 + outcome.signal
     if outcome.failed:
-        print(f"semidg: {len(outcome.failed)} runs failed; try them again: {again}", file=sys.stderr)
+        print(f"semidg: {len(outcome.failed)} runs failed; try them again: {goes_on}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def again(options: CompareOptions) -> list[str]:
+    """The arguments with which the same comparison goes on."""
+    found = ["--out", str(options.out)]
+    default = CompareOptions()
+    for name in ("part", "jobs", "executor", "cpus_per_run", "gpus_per_run", "ray_address"):
+        value = getattr(options, name)
+        if value != getattr(default, name):
+            found += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return found + (["--known", *map(str, options.known)] if options.known else [])
 
 
 def _warn_of_slow(cells: Sequence[Cell]) -> None:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from semidg.errors import SemidgError
-from semidg.experiment.compare import Part, read_json, run_folder, scores_folder, seconds_left, status
+from semidg.experiment.compare import Part, run_folder, scores_folder, seconds_left, status
 from semidg.experiment.grid import Cell
+from semidg.files import read_json
 
 _BETWEEN_LOOKS = 2.0  # seconds
 

@@ -122,33 +122,41 @@ def mean_over_parts(
     """The mean of ``metric`` over test parts, each with the same weight however many cases it has; JSON-ready.
 
     ``{"n", "n_groups", "mean", "interval", "difference", "difference_interval", "interval_seeds", "p"}``, the last four
-    None without ``baseline``, which holds a table of the same cases for each part. Parts are independent of each other
-    (held-out domains): each has its own draws of groups and of runs, as in ``paired_difference``, and a draw of the
-    result is the mean of theirs. p: Wilcoxon's test on the mean differences of the groups of all parts.
+    None without ``baseline``, which holds a table of the same cases for each part. Where no group is in two parts
+    (held-out domains) these are independent: each has its own draws of groups and of runs, as in
+    ``paired_difference``, and a draw of the result is the mean of theirs. Else (validation parts of several trainings)
+    a group or run is drawn for all parts at once, and a part with no case in a draw is left out of that draw. n: cases
+    of all parts, each once. p: Wilcoxon's test on the difference of each group, a mean over the parts that have it.
 
     Raises DataError for what ``paired_difference`` refuses.
     """
     scores = [_scores(table, [metric], f"part {i}") for i, table in enumerate(parts, 1)]
     others = [_scores(table, [metric], f"the baseline of part {i}") for i, table in enumerate(baseline or parts, 1)]
+    every = _shared_groups(scores)
     values, gains, crossed, of_groups = [], [], [], []
     for i, (a, b) in enumerate(zip(scores, others, strict=True)):
         _require_same_cases(a, b)
         difference = a.mean - b.mean
         amounts = np.concatenate([np.ones((len(a.ids), 1)), a.mean, difference], axis=1)
-        sums = resampled_sums(amounts, a.groups, draws, seed + i)
-        values.append(sums[:, 1] / sums[:, 0])
-        gains.append(sums[:, 2] / sums[:, 0])
-        crossed.append(_crossed_draws(a, b, draws, seed + i))
-        of_groups.append(pd.Series(difference[:, 0]).groupby(a.groups).mean().to_numpy())
+        of_part = seed + i if every is None else seed
+        sums = resampled_sums(*_among(every, amounts, a.groups), draws, of_part)
+        values.append(_ratio(sums[:, 1], sums[:, 0]))
+        gains.append(_ratio(sums[:, 2], sums[:, 0]))
+        crossed.append(_crossed_draws(a, b, draws, of_part, every))
+        of_groups.append(pd.Series(difference[:, 0]).groupby(a.groups).mean())
 
     def interval(of_parts: Sequence[Floats]) -> list[float] | None:
-        return json_interval(*quantile_interval(np.mean(of_parts, axis=0), level))
+        drawn = np.stack(of_parts)
+        if every is not None:
+            drawn = np.ma.masked_invalid(drawn)
+        return json_interval(*quantile_interval(np.ma.filled(drawn.mean(axis=0), np.nan), level))
 
     seeds = [each[:, 0] for each in crossed if each is not None]
-    differences = np.concatenate(of_groups)
+    together = pd.concat(of_groups)
+    differences = (together if every is None else together.groupby(level=0).mean()).to_numpy()
     differences = np.where(np.abs(differences) < _DUST, 0.0, differences)
     result: dict[str, Any] = {
-        "n": sum(len(a.ids) for a in scores),
+        "n": len({case for a in scores for case in zip(a.ids, a.groups, strict=True)}),
         "n_groups": len(differences),
         "mean": float(np.mean([a.mean.mean() for a in scores])),
         "interval": interval(values),
@@ -268,10 +276,35 @@ def _require_same_cases(a: _Scores, b: _Scores) -> None:
         )
 
 
-def _crossed_draws(a: _Scores, b: _Scores, draws: int, seed: int) -> Floats | None:
+def _shared_groups(parts: Sequence[_Scores]) -> npt.NDArray[Any] | None:
+    """The groups of all parts, where one is in two of them; None where they have none in common."""
+    of_parts = [set(part.groups) for part in parts]
+    every = sorted(set().union(*of_parts))
+    return None if len(every) == sum(map(len, of_parts)) else np.array(every)
+
+
+def _among(
+    every: npt.NDArray[Any] | None, amounts: Floats, groups: npt.NDArray[Any]
+) -> tuple[Floats, npt.NDArray[Any]]:
+    """The amounts of a part behind a row of zeros for each group of ``every``: all parts draw from the same groups."""
+    if every is None:
+        return amounts, groups
+    return np.concatenate([np.zeros((len(every), amounts.shape[1])), amounts]), np.concatenate([every, groups])
+
+
+def _ratio(sums: Floats, counts: Floats) -> Floats:
+    """nan where nothing is counted."""
+    result = np.full(np.broadcast_shapes(sums.shape, counts.shape), np.nan)
+    np.divide(sums, counts, out=result, where=counts > 0)
+    return result
+
+
+def _crossed_draws(
+    a: _Scores, b: _Scores, draws: int, seed: int, every: npt.NDArray[Any] | None = None
+) -> Floats | None:
     """Differences in the draws of the pigeonhole bootstrap over groups and runs, (draws, m); None for lack of runs.
 
-    Groups are drawn as for the plain interval; runs from a generator of their own.
+    Groups are drawn as for the plain interval, from ``every`` if given; runs from a generator of their own.
     """
     if min(len(a.runs), len(b.runs)) < 2:
         return None
@@ -281,8 +314,8 @@ def _crossed_draws(a: _Scores, b: _Scores, draws: int, seed: int) -> Floats | No
     for term in terms:
         n, runs, m = term.shape
         amounts = np.concatenate([np.ones((n, 1)), term.reshape(n, runs * m)], axis=1)
-        sums = resampled_sums(amounts, a.groups, draws, seed)  # the same seed: the same groups for both terms
-        means = (sums[:, 1:] / sums[:, :1]).reshape(draws, runs, m)
+        sums = resampled_sums(*_among(every, amounts, a.groups), draws, seed)  # the same groups for both terms
+        means = _ratio(sums[:, 1:], sums[:, :1]).reshape(draws, runs, m)
         drawn = generator.multinomial(runs, np.full(runs, 1 / runs), size=draws) / runs
         result += (drawn[:, :, None] * means).sum(axis=1)
     return result

@@ -15,6 +15,9 @@ from semidg.data.paths import printable
 from semidg.errors import DataError
 from semidg.types import Record
 
+#: Columns of cases.csv that hold text, though it may look like a number.
+TEXTS = ("id", "domain", "class", "group")
+
 
 @dataclass(frozen=True)
 class Case:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import shutil
 import signal
 import statistics
@@ -14,14 +13,14 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from semidg.config import dump_config
 from semidg.errors import ConfigError, RunError
 from semidg.experiment.executors import Executor, Job
 from semidg.experiment.grid import Cell, differing_keys
-from semidg.experiment.run import open_config
-from semidg.files import write_text
+from semidg.experiment.run import ORIGIN, open_config
+from semidg.files import read_json, write_text
 
 Part = Literal["test", "validation"]
 State = Literal["done", "half-done", "left"]
@@ -148,19 +147,29 @@ def run_grid(
     return outcome
 
 
+_COLUMNS = (
+    *("run", "arm", "labelled", "target", "seed", "state", "step", "steps", "seconds", "training_seconds"),
+    *("threads", "device", "precision", "commit", "error"),
+)
+
+
 class Book:
-    """OUT/runs.csv: a row a run, with the wall time it has taken over all starts."""
+    """OUT/runs.csv: a row a run, with the wall time it has taken over all starts.
+
+    Behind them stand, as they were, the rows of runs that are not of this grid, but still have their folders.
+    """
 
     def __init__(self, cells: Sequence[Cell], out: Path, part: Part) -> None:
         self.cells, self.out, self.part = cells, out, part
         self.seconds = wall_seconds(out)
+        names = {cell.name for cell in cells}
+        self.others = [row for row in _book_rows(out) if row["run"] not in names and _has_folder(out, row["run"])]
 
     def write(self, failed: Mapping[str, str]) -> None:
         """Write the states as they are now."""
-        columns = ("run", "arm", "labelled", "target", "seed", "state", "step", "steps", "seconds", "training_seconds")
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*columns, "threads", "device", "precision", "commit", "error"])
+        writer.writerow(_COLUMNS)
         for cell in self.cells:
             now = status(cell, self.out, self.part)
             made = read_json(run_folder(self.out, cell) / "environment.json")
@@ -173,16 +182,29 @@ class Book:
                     failed.get(cell.name, ""),
                 ]
             )
+        writer.writerows([row.get(name, "") for name in _COLUMNS] for row in self.others)
         write_text(self.out / "runs.csv", buffer.getvalue())
 
 
 def wall_seconds(out: Path) -> dict[str, float]:
     """Run -> wall time in OUT/runs.csv; nothing where there is none."""
     found = {}
-    with contextlib.suppress(OSError, ValueError, KeyError), (out / "runs.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
+    with contextlib.suppress(ValueError):
+        for row in _book_rows(out):
             found[row["run"]] = float(row["seconds"])
     return found
+
+
+def _book_rows(out: Path) -> list[dict[str, str]]:
+    with contextlib.suppress(OSError, ValueError), (out / "runs.csv").open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if {"run", "seconds"} <= {*(rows.fieldnames or ())}:
+            return [*rows]
+    return []
+
+
+def _has_folder(out: Path, name: str) -> bool:
+    return name == Path(name).name and (out / "runs" / name / "run.json").is_file()
 
 
 def seconds_left(cells: Sequence[Cell], out: Path, part: Part = "test", slots: int = 1) -> float | None:
@@ -197,7 +219,7 @@ def seconds_left(cells: Sequence[Cell], out: Path, part: Part = "test", slots: i
     for cell in cells:
         at = now[cell.name]
         if at.state == "done":
-            foreign = "taken_over_from" in read_json(run_folder(out, cell) / "environment.json")
+            foreign = ORIGIN in read_json(run_folder(out, cell) / "environment.json")
             seconds = max(wall.get(cell.name, 0.0), at.seconds)
             (elsewhere if foreign else done)[cell.arm].append(seconds / cell.config.trainer.max_steps)
         elif at.step:
@@ -225,15 +247,6 @@ def last_line(log: Path) -> str:
     return ""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is none or it cannot be read."""
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _job(cell: Cell, out: Path, part: Part) -> Job:
     run = run_folder(out, cell)
     start: tuple[str, ...]
@@ -258,7 +271,7 @@ def _error(cell: Cell, out: Path, part: Part, code: int) -> str | None:
 
 def _abandoned(run: Path) -> bool:
     """Whether a run was killed before it was one: the folder holds its configuration at most."""
-    return run.is_dir() and all(path.name == "config.yaml" or path.suffix == ".part" for path in run.iterdir())
+    return run.is_dir() and all(p.name in ("config.yaml", ".lock") or p.suffix == ".part" for p in run.iterdir())
 
 
 def _course(metrics: Path) -> tuple[int, float]:

@@ -8,13 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
-
-from semidg.errors import RunError
 
 #: What a job's arguments are given to.
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "semidg")
@@ -136,29 +134,3 @@ def stop_child(child: subprocess.Popen[bytes], *, kill: bool) -> None:
             child.wait()
         elif child.poll() is None:
             child.terminate()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int | None]:
-    """Hold FOLDER/.lock and give its file number, for children to inherit: the lock lasts as long as any of them.
-
-    Raises RunError where another process holds it. None where there are no such locks.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield None
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{folder}: another comparison works there, or a run that one has started; wait until it ends, or "
-                "choose another --out"
-            ) from error
-        except OSError:  # a network file system without locks
-            yield None
-            return
-        yield file.fileno()

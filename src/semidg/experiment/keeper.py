@@ -188,6 +188,8 @@ class Keeper(L.Callback):
         if self.place.first:
             optimiser = trainer.optimizers[0].state_dict()
             precision = trainer.precision_plugin.state_dict()
+            if module.step >= module.config.trainer.max_steps:  # before the state that says that nothing is left to do
+                self.write_bundle(module, "last", self.latest)
             state = State(module.method.state_dict(), optimiser, module.step, self.best, self.seconds, precision)
             save_state(self.run / "checkpoints" / "last.pt", state)
         self.saved_step = module.step

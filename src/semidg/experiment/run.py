@@ -36,7 +36,7 @@ from semidg.experiment.loggers import Trackers, check_loggers, open_trackers
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import Prepared, Report, prepare
 from semidg.experiment.scoring import Validation
-from semidg.files import write_text
+from semidg.files import locked, read_json, write_text
 from semidg.methods import make_method
 from semidg.methods.base import Method
 from semidg.networks.compilation import check_compiler
@@ -44,6 +44,8 @@ from semidg.networks.norm import synchronise
 
 #: Version of the run folder; a folder of another one is refused.
 RUN_FORMAT = 1
+#: In environment.json of a folder that has the scores of a run made elsewhere, and not its networks: where from.
+ORIGIN = "taken_over_from"
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -89,16 +91,18 @@ def train(
     if config.trainer.compile:
         check_compiler(device)
     report = report if place.first else None
-    existed = run.exists()
     join(place, device)
-    with _clean_on_failure(run, keep=existed or not place.first):
-        begin = functools.partial(_begin, config, run, resume, place, report)
-        method, prepared, state = first_then_others(place, begin)
-        if state is None and place.first:
-            write_text(run / "environment.json", json.dumps(environment(config, device, precision), indent=2) + "\n")
-    if state is not None:
-        method.load_state_dict(state.method)
-    with quiet(), open_trackers(config, run, state.step if state else 0, stops=(Stopped,)) as trackers:
+    with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as preparing:
+            begin = functools.partial(_begin, config, run, resume, place, report, held, preparing)
+            method, prepared, state = first_then_others(place, begin)
+            if state is None and place.first:
+                made = environment(config, device, precision)
+                write_text(run / "environment.json", json.dumps(made, indent=2) + "\n")
+        if state is not None:
+            method.load_state_dict(state.method)
+        trackers = held.enter_context(open_trackers(config, run, state.step if state else 0, stops=(Stopped,)))
+        held.enter_context(quiet())
         try:
             if state is None or state.step < config.trainer.max_steps:
                 _fit(config, run, place, method, prepared, state, device, precision, trackers, listener)
@@ -134,11 +138,26 @@ def open_config(run: Path) -> ExperimentConfig:
 
 
 def _begin(
-    config: ExperimentConfig, run: Path, resume: bool, place: Place, report: Report | None
+    config: ExperimentConfig,
+    run: Path,
+    resume: bool,
+    place: Place,
+    report: Report | None,
+    held: contextlib.ExitStack,
+    preparing: contextlib.ExitStack,
 ) -> tuple[Method, Prepared, checkpoint.State | None]:
-    """What training starts from; rank 0 makes the run folder, the others read it."""
+    """What training starts from; rank 0 makes the run folder and holds it, the others read it."""
     if place.first:
-        state = _open_run(config, run, resume)
+        existed = run.exists()
+        _refuse(config, run, resume)
+        held.enter_context(locked(run, "another training"))
+        _refuse(config, run, resume)  # another one may have begun and ended
+        if not existed:
+            preparing.enter_context(_clean_on_failure(run))
+        if not (run / "run.json").is_file():
+            write_text(run / "config.yaml", dump_config(config))
+            write_text(run / "run.json", json.dumps({"format": RUN_FORMAT, "semidg": semidg.__version__}) + "\n")
+        state = _last_state(run) if resume else None
     elif not (run / "split").is_dir():
         raise RunError(f"{run}: only rank 0 can see it; --out must be a folder that all machines share")
     else:
@@ -166,30 +185,30 @@ def _anywhere(config: ExperimentConfig) -> ExperimentConfig:
     return config.model_copy(update={"trainer": trainer})
 
 
-def _open_run(config: ExperimentConfig, run: Path, resume: bool) -> checkpoint.State | None:
+def _refuse(config: ExperimentConfig, run: Path, resume: bool) -> None:
+    """Raises RunError for a folder in which the training cannot begin or go on."""
     if resume:
         if _anywhere(open_config(run)) != _anywhere(config):
             raise RunError(f"{run}: holds another configuration; choose another --out, or resume it without changes")
-        return _last_state(run)
-    if (run / "run.json").is_file():
+        if origin := read_json(run / "environment.json").get(ORIGIN):
+            raise RunError(
+                f"{run}: has no networks, only the scores taken over from {origin}; delete the folder to train it here"
+            )
+    elif (run / "run.json").is_file():
         raise RunError(f"{run}: already holds a run; continue it with --resume, or choose another --out")
-    if run.is_dir() and any(run.iterdir()):
+    elif run.is_dir() and any(path.name != ".lock" for path in run.iterdir()):
         raise RunError(f"{run}: exists and is not empty; choose another --out")
-    if run.exists() and not run.is_dir():
+    elif run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; choose another --out")
-    write_text(run / "config.yaml", dump_config(config))
-    write_text(run / "run.json", json.dumps({"format": RUN_FORMAT, "semidg": semidg.__version__}) + "\n")
-    return None
 
 
 @contextlib.contextmanager
-def _clean_on_failure(run: Path, keep: bool) -> Iterator[None]:
-    """Remove a run folder in which nothing has been trained yet, if its preparation fails."""
+def _clean_on_failure(run: Path) -> Iterator[None]:
+    """Remove a new run folder, in which nothing has been trained yet, if its preparation fails."""
     try:
         yield
     except BaseException:
-        if not keep:
-            shutil.rmtree(run, ignore_errors=True)
+        shutil.rmtree(run, ignore_errors=True)
         raise
 
 
@@ -223,5 +242,3 @@ def _fit(
         trainer.fit(module, loader)
     if keeper.stop_signal is not None and module.step < c.max_steps:
         raise Stopped(run, module.step, keeper.stop_signal)
-    if place.first:
-        keeper.write_bundle(module, "last", keeper.latest)

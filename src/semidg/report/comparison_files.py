@@ -15,7 +15,7 @@ from semidg.experiment.known import write_runs
 from semidg.files import write_bytes, write_text
 from semidg.report.comparison_figure import dice_figure
 from semidg.report.comparison_rows import Scored, mean_rows, read_scored, rows
-from semidg.report.comparison_text import ABOUT, csv_table, frame, latex, markdown, terminal
+from semidg.report.comparison_text import ABOUT, csv_table, frame, latex, markdown, mean_heading, terminal
 from semidg.report.page import write_page
 
 _FIRST = ("arm", "predictor", "labelled", "protocol", "target", "seed", "commit")
@@ -34,7 +34,7 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
     table, means = rows(runs, baseline), mean_rows(runs, baseline)
     ending = "" if part == "test" else f"-{part}"
     made = made_with(runs, len(cells))
-    text = f"# {title}: {part} part\n\n{markdown(table, means, baseline, made)}"
+    text = f"# {title}: {part} part\n\n{markdown(table, means, baseline, made, part)}"
     write_text(out / f"table{ending}.md", text)
     write_text(out / f"table{ending}.csv", csv_table(table, means))
     write_text(out / f"table{ending}.tex", latex(table, means, baseline, f"{title}, {part} part"))
@@ -44,8 +44,9 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
     write_bytes(figure, dice_figure(table, means))
     tables = [(f"Scores of the {part} part", frame(table, baseline))]
     if means:
-        tables.insert(0, ("Mean over the held-out domains, each with the same weight", frame(means, baseline)))
-    said = [*dict.fromkeys(row.mark for row in table if row.mark), *dict.fromkeys(r.note for r in table if r.note)]
+        tables.insert(0, (mean_heading(part), frame(means, baseline)))
+    said = [*dict.fromkeys(row.mark for row in table if row.mark)]
+    said += dict.fromkeys(row.note for row in (*table, *means) if row.note)
     caption = "Mean Dice with its 95 % interval over the cases; a hollow point is a seed"
     details = {"runs": made, "every case": f"cases{ending}.csv.gz", "configuration": "comparison.yaml"}
     page = out / f"index{ending}.html"

@@ -6,6 +6,7 @@ Only runs of one protocol, held-out domain and labelled fraction are pooled or p
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +16,10 @@ import pandas as pd
 
 from semidg.errors import DataError, RunError
 from semidg.evaluation.comparison import compare, holm, mean_over_parts
-from semidg.experiment.compare import Part, read_json, run_folder, scores_folder, status
+from semidg.experiment.cases import TEXTS
+from semidg.experiment.compare import Part, run_folder, scores_folder, status
 from semidg.experiment.grid import Cell
+from semidg.files import read_json
 
 NAN = float("nan")
 #: Columns of a table of cases that a row averages, as far as the table has them.
@@ -109,13 +112,22 @@ def read_scored(cells: Sequence[Cell], out: Path, part: Part) -> list[Scored]:
 
 
 def rows(runs: Sequence[Scored], baseline: str) -> list[Row]:
-    """A row an arm, and one for its networks alone, in each group; Holm over a protocol and held-out domain."""
+    """A row an arm, and one for its networks alone, in each group; Holm over a protocol and held-out domain.
+
+    Of an arm in a group, the runs count whose cases most of its runs have (of equally many, those of its first run): a
+    note names the others.
+    """
     groups: dict[tuple[str, str | None, float], list[Scored]] = {}
     order = {(run.protocol, run.cell.target): i for i, run in reversed([*enumerate(runs)])}
+    runs, notes = _of_the_same_cases(runs)
     for run in sorted(runs, key=lambda run: (order[run.protocol, run.cell.target], run.cell.labelled)):
         groups.setdefault((run.protocol, run.cell.target, run.cell.labelled), []).append(run)
     arms = list(dict.fromkeys(run.cell.arm for run in runs))
-    found = [row for group in groups.values() for row in _group(group, arms, baseline)]
+    found = [
+        replace(row, note="; ".join(filter(None, (notes.get(_key(row)), row.note))) or None)
+        for group in groups.values()
+        for row in _group(group, arms, baseline)
+    ]
     return _adjusted(found, lambda row: (row.protocol, row.target))
 
 
@@ -125,6 +137,7 @@ def mean_rows(runs: Sequence[Scored], baseline: str) -> list[Row]:
     Arms that lack a domain, and protocols with fewer than two, have none.
     """
     found: list[Row] = []
+    runs, _ = _of_the_same_cases(runs)
     for protocol, labelled in dict.fromkeys((run.protocol, run.cell.labelled) for run in runs):
         here = [run for run in runs if (run.protocol, run.cell.labelled) == (protocol, labelled)]
         targets = [t for t in dict.fromkeys(run.cell.target for run in here) if t is not None]
@@ -136,6 +149,31 @@ def mean_rows(runs: Sequence[Scored], baseline: str) -> list[Row]:
             against = arms.get(baseline) if arm != baseline else None
             found.append(_mean_row(here[0], labelled, arm, targets, seeds, against, arm == baseline))
     return _adjusted(found, lambda row: row.protocol)
+
+
+def _key(of: Cell | Row) -> tuple[str, str | None, float]:
+    return of.arm, of.target, of.labelled
+
+
+def _of_the_same_cases(runs: Sequence[Scored]) -> tuple[list[Scored], dict[Any, str]]:
+    """The runs without those of an arm that were scored on other cases than most, and a note on these."""
+    arms: dict[Any, list[tuple[Scored, frozenset[Any]]]] = {}
+    for run in runs:
+        table = run.cases["mean"]
+        cases = frozenset(zip(table["id"], table["group"], strict=True))
+        arms.setdefault((run.protocol, *_key(run.cell)), []).append((run, cases))
+    left, notes = set(), {}
+    for of_arm in arms.values():
+        (usual, _), *_ = Counter(cases for _, cases in of_arm).most_common()
+        odd = [run for run, cases in of_arm if cases != usual]
+        if odd:
+            seeds = f"seed{'s' * (len(odd) > 1)} {', '.join(str(run.cell.seed) for run in odd)}"
+            notes[_key(odd[0].cell)] = (
+                f"{odd[0].cell.arm}: {seeds} left out, scored on other cases than its other seeds: the data, groups or "
+                f"split were others; to make one anew, delete its folder ({odd[0].cell.name})"
+            )
+            left |= {id(run) for run in odd}
+    return [run for run in runs if id(run) not in left], notes
 
 
 def _group(runs: Sequence[Scored], arms: Sequence[str], baseline: str) -> list[Row]:
@@ -307,6 +345,6 @@ def _adjusted(found: Sequence[Row], family: Any) -> list[Row]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, keep_default_na=False)
+        return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXTS, str))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); score the run again with semidg evaluate") from error

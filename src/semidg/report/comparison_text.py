@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from semidg.experiment.compare import Part
 from semidg.report.comparison_rows import Row
 
 ABOUT = (
@@ -37,12 +38,19 @@ def frame(rows: Sequence[Row], baseline: str) -> pd.DataFrame:
     return table if table["protocol"].nunique() > 1 else table.drop(columns="protocol")
 
 
-def markdown(rows: Sequence[Row], means: Sequence[Row], baseline: str, made: str) -> str:
+def mean_heading(part: Part) -> str:
+    """Over the means of ``mean_rows``."""
+    if part == "test":
+        return "Mean over the held-out domains, each with the same weight"
+    return f"Mean over the {part} parts of the trainings, which share images and have the same weight each"
+
+
+def markdown(rows: Sequence[Row], means: Sequence[Row], baseline: str, made: str, part: Part = "test") -> str:
     """The means over held-out domains if there are any, the table, and what is to be said of both."""
     marks = list(dict.fromkeys(row.mark for row in rows if row.mark))
     lines = []
     if means:
-        lines += ["Mean over the held-out domains, each with the same weight:", ""]
+        lines += [f"{mean_heading(part)}:", ""]
         lines += [*_markdown_table(means, baseline, marks), "", "Each held-out domain:", ""]
     lines += _markdown_table(rows, baseline, marks)
     for number, mark in enumerate(marks, start=1):

@@ -14,6 +14,7 @@ import pandas as pd
 from semidg.config import ExperimentConfig
 from semidg.errors import RunError
 from semidg.evaluation.protocols import protocol_of
+from semidg.experiment.cases import TEXTS
 from semidg.experiment.run import open_config
 
 #: Keys in which runs of one method may differ: the seed, names and places, and what the hardware decides.
@@ -22,7 +23,6 @@ _NEUTRAL = frozenset({
     "trainer.eval_batch", "trainer.checkpoint_every", "trainer.log_every",
     "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.workers", "trainer.threads",
 })  # fmt: skip
-_TEXTS = ("id", "domain", "class", "group")
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,10 @@ def _cases(run: Path) -> pd.DataFrame:
     path = run / "cases.csv"
     mend = f"score the run again: semidg evaluate {run}"
     try:
-        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_TEXTS, str))
-        if absent := [name for name in (*_TEXTS, "dice") if name not in table.columns]:
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXTS, str))
+        if absent := [name for name in (*TEXTS, "dice") if name not in table.columns]:
             raise RunError(f"{path}: has no column {', '.join(absent)}; {mend}")
-        numbers = [name for name in table.columns if name not in _TEXTS]
+        numbers = [name for name in table.columns if name not in TEXTS]
         table[numbers] = table[numbers].astype(float)
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not a readable table ({' '.join(str(error).split())}); {mend}") from error
