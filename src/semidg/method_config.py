@@ -19,7 +19,8 @@ class FourierConfig(Model):
     """Fourier amplitude mixing, METHOD equations 1 and 2."""
 
     window: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """L: half-width of the low-frequency window as a part of the shorter side; floor(L * side) >= 1 to act."""
+    """L: half-width of the low-frequency window as a part of the shorter side; with floor(L * side) = 0
+    only the mean grey level is mixed."""
     lam: Fraction = 0.8
     """Largest share of the other image's amplitude."""
     fixed: bool = False

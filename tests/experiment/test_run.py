@@ -215,6 +215,17 @@ def test_a_failed_preparation_leaves_no_run_folder(phantom: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_method_with_nothing_unlabelled_says_so(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = tiny_config(phantom).trainer.model_dump() | {"max_steps": 1}
+    train(tiny_config(phantom, labelled=1.0, trainer=short), tmp_path / "all", score=None)
+    assert "nothing is unlabelled, so dual_level trains on the labels alone" in capsys.readouterr().err
+    train(tiny_config(phantom, labelled=1.0, trainer=short, method={"name": "supervised"}), tmp_path / "s", score=None)
+    train(tiny_config(phantom, trainer=short), tmp_path / "some", score=None)
+    assert "unlabelled" not in capsys.readouterr().err
+
+
 def test_a_target_without_masks_is_refused_before_training(phantom: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(phantom, root)

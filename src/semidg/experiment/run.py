@@ -169,6 +169,12 @@ def _begin(
     prepared = prepare(config, run, report)
     if not any(record.labelled for record in prepared.split.test):
         raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
+    if place.first and config.method.name != "supervised" and not prepared.split.unlabelled:
+        print(
+            f"semidg: warning: nothing is unlabelled, so {config.method.name} trains on the labels alone; labelled "
+            f"{config.labelled:g} uses every mask, and every image has one: take less",
+            file=sys.stderr,
+        )
     return method, prepared, state
 
 
