@@ -219,10 +219,12 @@ def test_a_method_with_nothing_unlabelled_says_so(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = tiny_config(phantom).trainer.model_dump() | {"max_steps": 1}
-    train(tiny_config(phantom, labelled=1.0, trainer=short), tmp_path / "all", score=None)
+    train(tiny_config(phantom, labelled=1.0, trainer=short), tmp_path / "all", score="validation")
     assert "nothing is unlabelled, so dual_level trains on the labels alone" in capsys.readouterr().err
-    train(tiny_config(phantom, labelled=1.0, trainer=short, method={"name": "supervised"}), tmp_path / "s", score=None)
-    train(tiny_config(phantom, trainer=short), tmp_path / "some", score=None)
+    alone = tiny_config(phantom, labelled=1.0, trainer=short, method={"name": "supervised"})
+    train(alone, tmp_path / "supervised", score="validation")
+    train(tiny_config(phantom, trainer=short), tmp_path / "some", score="validation")
+    train(tiny_config(phantom, labelled=1.0, trainer=short), tmp_path / "for another purpose", score=None)
     assert "unlabelled" not in capsys.readouterr().err
 
 

@@ -81,15 +81,7 @@ def train(
         from semidg.experiment.launch import launch
 
         return launch(config, run, resume=resume, report=report, listener=listener, score=score)
-    set_threads(config.trainer)
-    if device.type == "cpu":
-        keep_freed_memory()
-    precision = choose_precision(config.trainer.precision, device)
-    slow = slow_precision(config.trainer.precision, device)
-    if slow and place.first:
-        print(f"semidg: warning: {slow}", file=sys.stderr)
-    if config.trainer.compile:
-        check_compiler(device)
+    precision = _set_up(config, place, device)
     report = report if place.first else None
     join(place, device)
     with contextlib.ExitStack() as held:
@@ -101,6 +93,8 @@ def train(
                 write_text(run / "environment.json", json.dumps(made, indent=2) + "\n")
         if state is not None:
             method.load_state_dict(state.method)
+        if score and place.first:
+            _warn_of_labels_alone(config, prepared)
         trackers = held.enter_context(open_trackers(config, run, state.step if state else 0, stops=(Stopped,)))
         held.enter_context(quiet())
         try:
@@ -121,6 +115,29 @@ def train(
         else:
             summary = evaluate_part(run, config, prepared, score, device, report)
     return summary
+
+
+def _set_up(config: ExperimentConfig, place: Place, device: torch.device) -> str:
+    """Threads and memory of this process; returns the precision of the training."""
+    set_threads(config.trainer)
+    if device.type == "cpu":
+        keep_freed_memory()
+    precision = choose_precision(config.trainer.precision, device)
+    slow = slow_precision(config.trainer.precision, device)
+    if slow and place.first:
+        print(f"semidg: warning: {slow}", file=sys.stderr)
+    if config.trainer.compile:
+        check_compiler(device)
+    return precision
+
+
+def _warn_of_labels_alone(config: ExperimentConfig, prepared: Prepared) -> None:
+    if config.method.name != "supervised" and not prepared.split.unlabelled:
+        print(
+            f"semidg: warning: nothing is unlabelled, so {config.method.name} trains on the labels alone; labelled "
+            f"{config.labelled:g} uses every mask, and every image has one: take less",
+            file=sys.stderr,
+        )
 
 
 def open_config(run: Path) -> ExperimentConfig:
@@ -169,12 +186,6 @@ def _begin(
     prepared = prepare(config, run, report)
     if not any(record.labelled for record in prepared.split.test):
         raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
-    if place.first and config.method.name != "supervised" and not prepared.split.unlabelled:
-        print(
-            f"semidg: warning: nothing is unlabelled, so {config.method.name} trains on the labels alone; labelled "
-            f"{config.labelled:g} uses every mask, and every image has one: take less",
-            file=sys.stderr,
-        )
     return method, prepared, state
 
 
