@@ -321,6 +321,13 @@ def test_index_and_split_and_training_from_its_lists(
     assert "its lists hold out 'cirrus', data.split.target is 'delta'" in capsys.readouterr().err
     assert main([*training, "--data.split.target", "cirrus"]) == 0
     assert set(pd.read_csv(out / "cases.csv")["domain"]) == {"cirrus"}
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["protocol"], summary["target"]) == ("leave_one_domain_out", "cirrus")
+    untold = [*training[:-2], "--data.split.target", "None", "--trainer.max-steps", "1"]
+    untold[untold.index(str(out))] = str(tmp_path / "untold")
+    assert main(untold) == 0  # the lists themselves say what they hold out
+    summary = json.loads((tmp_path / "untold" / "summary.json").read_text())
+    assert (summary["protocol"], summary["target"]) == ("leave_one_domain_out", "cirrus")
 
 
 def test_phantom_is_written_once_and_others_folders_are_kept(refused: Refused, tmp_path: Path) -> None:

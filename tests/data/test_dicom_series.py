@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from semidg.data import dicom, dicom_series
 from semidg.data.dicom_series import Series, arrange, in_folder
@@ -221,3 +223,52 @@ def test_a_patient_that_all_images_have_is_a_placeholder_and_a_study_is_not(tmp_
         save_dicom(tmp_path / f"a/images/{n}.dcm", texture(n), PatientID="ANON", StudyInstanceUID=f"1.2.{n // 2}")
     groups = [r.group for r in build_index(tmp_path).records]
     assert groups == ["a/0", "a/0", "a/2", "a/2"]
+
+
+def test_films_of_a_patient_are_one_group_on_one_side_of_a_split(tmp_path: Path) -> None:
+    for patient, film in itertools.product(range(6), range(2)):
+        stack = np.stack([texture(100 * patient + 10 * film + k) for k in range(3)])
+        path = tmp_path / "a" / "images" / f"p{patient}-{film}.dcm"
+        save_dicom(path, stack, PatientID=f"P{patient}", Modality="US")
+        pages = [Image.fromarray(square())] * 3
+        (tmp_path / "a" / "masks").mkdir(exist_ok=True)
+        pages[0].save(tmp_path / "a" / "masks" / f"p{patient}-{film}.tif", save_all=True, append_images=pages[1:])
+    index = build_index(tmp_path)
+    assert len({record.group for record in index.records}) == 6
+    assert len({(record.group, record.id[2:4]) for record in index.records}) == 6
+    split = make_split(index.records, SplitConfig(validation=0.2, test=0.3), 0.5, 0)
+    sides = [{r.id[2:4] for r in part} for part in ((*split.labelled, *split.unlabelled), split.validation, split.test)]
+    assert not any(a & b for a, b in itertools.combinations(sides, 2))
+
+
+def test_a_film_in_a_series_of_slices_is_a_film(tmp_path: Path) -> None:
+    save_series(tmp_path / "a" / "images" / "p", STACK)
+    film = np.stack([texture(60), texture(61)]).astype(np.uint16)
+    save_dicom(tmp_path / "a" / "images" / "p" / "film.dcm", film, SeriesInstanceUID="1.2.3.4", Modality="MR")
+    index = build_index(tmp_path)
+    assert sorted(str(r.frame) for r in index.records if "film" in r.image) == ["f0", "f1"]
+    assert sum(bool(r.series) for r in index.records) == 5
+
+
+def test_a_file_that_is_hidden_from_its_series_is_named(tmp_path: Path) -> None:
+    paths = save_series(tmp_path / "p", STACK[:5])
+    paths[0].rename(tmp_path / "p" / ".5.dcm")
+    (tmp_path / "t.csv").write_text("image,mask\np/.5.dcm,m.png\np/1.dcm,\n")
+    save(tmp_path / "m.png", square())
+    with pytest.raises(DataError, match=r"p/\.5\.dcm: is not among the files of its series"):
+        build_index(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("slopes", [[1.0] * 5, [1.0, 2.0, 1.0, 1.0, 1.0]])
+def test_eight_bit_slices_with_windows_or_rescalings_of_their_own_go_by_the_whole_series(
+    tmp_path: Path, slopes: list[float]
+) -> None:
+    stack = STACK.astype(np.uint8)
+    each: dict[str, list[Any]] = {"RescaleSlope": slopes}
+    if len(set(slopes)) == 1:
+        each |= {"WindowCenter": [60, 80, 100, 120, 140], "WindowWidth": [50, 60, 70, 80, 90]}
+    paths = save_series(tmp_path, stack, each=each, RescaleIntercept=0)
+    values = stack * np.array(slopes)[:, None, None]
+    low, high = np.percentile(values, (0.5, 99.5))
+    expected = np.clip((values - low) / (high - low), 0, 1) * 255
+    assert np.abs(dicom_series.read_files(paths).astype(float) - expected).max() <= 1

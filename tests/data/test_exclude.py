@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from semidg.data.splits import make_split, write_split
 from semidg.data_config import SplitConfig
 from semidg.errors import ConfigError, DataError
 
-from .support import make_busi, make_folders, save, square, texture
+from .support import make_busi, make_folders, save, save_series, square, texture
 
 
 def table(path: Path, *rows: tuple[str, str, str], columns: tuple[str, ...] = ("id", "other", "exclude")) -> Path:
@@ -112,6 +113,30 @@ def test_a_bad_file_that_is_left_out_does_not_matter(tmp_path: Path) -> None:
     index = build_index(root, exclude=table(tmp_path / "issues.csv", ("a/0", "", "yes")))
     assert "a/0" not in {record.id for record in index.records}
     assert index.excluded == ("a/0",)
+
+
+@pytest.mark.parametrize("name", ["bad.png", "bad.nii.gz", "bad.dcm", "bad.tif"])
+def test_a_file_of_any_format_that_cannot_be_read_can_be_left_out(tmp_path: Path, name: str) -> None:
+    root = make_folders(tmp_path / "d")
+    (root / "a" / "images" / name).write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=name):
+        build_index(root)
+    index = build_index(root, exclude=table(tmp_path / "issues.csv", ("a/bad", "", "yes")))
+    assert (len(index.records), index.excluded) == (8, ("a/bad",))
+    more = table(tmp_path / "more.csv", ("d/a/bad", "", "yes"))
+    assert len(build_index(root, more_roots=[make_folders(tmp_path / "e")], exclude=more).records) == 16
+
+
+def test_a_series_that_is_no_volume_can_be_left_out_as_a_whole(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "d")
+    stack = np.stack([texture(70 + k) for k in range(3)])
+    save_series(root / "a" / "images" / "p", stack, each={"ImagePositionPatient": [[0, 0, 0], [0, 0, 3], [0, 0, 3]]})
+    with pytest.raises(DataError, match="is no volume"):
+        build_index(root)
+    rows = [(f"a/p/{k}", "", "yes") for k in (1, 2, 3)]
+    assert len(build_index(root, exclude=table(tmp_path / "all.csv", *rows)).records) == 8
+    with pytest.raises(DataError, match="is no volume"):
+        build_index(root, exclude=table(tmp_path / "some.csv", *rows[:2]))
 
 
 def test_the_normal_class_of_busi_is_known_though_it_is_not_used(tmp_path: Path) -> None:

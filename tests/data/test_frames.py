@@ -9,6 +9,7 @@ from PIL import Image
 
 from semidg.data.frames import Axis, Planes, expand, planes
 from semidg.data.images import is_image_name, stem
+from semidg.data.index import build_index
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
@@ -86,9 +87,7 @@ def test_expand_makes_one_record_a_plane_with_ids_that_sort(tmp_path: Path) -> N
     found = expand(whole, planes(path))
     assert [r.id for r in found] == sorted(r.id for r in found)
     assert found[0].id == "a/v/t0z00"
-    assert found[-1] == Record(
-        "a/v/t1z11", whole.image, whole.masks, "a", "", "a/v", 4, 5, (1.5, 1), Frame("z", 11, 1), 3
-    )
+    assert found[-1] == Record("a/v/t1z11", whole.image, whole.masks, "a", "", "", 4, 5, (1.5, 1), Frame("z", 11, 1), 3)
     assert {r.volume for r in found} == {"a/images/v.nii:zt0", "a/images/v.nii:zt1"}
     assert [str(r.frame) for r in expand(whole, planes(path), times=[1])] == [f"z{n}t1" for n in range(12)]
     with pytest.raises(DataError, match=r"a/images/v\.nii: has no time 2"):
@@ -123,3 +122,29 @@ def test_stem(name: str, expected: str) -> None:
 def test_endings() -> None:
     assert all(map(is_image_name, ("a.nii", "a.NII.GZ", "a.dcm", "a.DICOM", "a.png", "a.TIFF")))
     assert not any(map(is_image_name, ("a.gz", ".a.nii", "._a.nii.gz", "a.img", "nii", "a.tar.gz")))
+
+
+@pytest.mark.parametrize("wrong", ["orientation", "planes"])
+def test_a_table_of_frames_has_masks_of_the_same_planes_and_orientation(tmp_path: Path, wrong: str) -> None:
+    voxels = np.stack([texture(k) for k in range(6)], -1)
+    mask = np.zeros_like(voxels)
+    mask[5:9, 5:9] = 1
+    save_nifti(tmp_path / "s.nii.gz", voxels, (1, 1, 3))
+    save_nifti(tmp_path / "m.nii.gz", mask, (1, 1, 3))
+    table = tmp_path / "t.csv"
+    table.write_text("image,mask,frame\n" + "".join(f"s.nii.gz,m.nii.gz,z{k}\n" for k in range(2)))
+    assert [str(r.frame) for r in build_index(table).records] == ["z0", "z1"]
+    if wrong == "planes":
+        save_nifti(tmp_path / "m.nii.gz", mask[..., :4], (1, 1, 3))
+    else:
+        nib.save(nib.Nifti1Image(mask, np.diag([-1, -1, 3, 1])), tmp_path / "m.nii.gz")
+    with pytest.raises(DataError, match=r"s\.nii\.gz is .*(stored RAS, m\.nii\.gz LPS|in 6 planes, m\.nii\.gz is)"):
+        build_index(table)
+
+
+def test_a_volume_is_the_mask_of_every_time_in_a_table_of_frames(tmp_path: Path) -> None:
+    film = np.stack([np.stack([texture(10 * t + k) for k in range(3)], -1) for t in range(2)], -1)
+    save_nifti(tmp_path / "s.nii.gz", film, (1, 1, 3, 1))
+    save_nifti(tmp_path / "m.nii.gz", (film[..., 0] > 128).astype(np.uint8), (1, 1, 3))
+    (tmp_path / "t.csv").write_text("image,mask,frame\ns.nii.gz,m.nii.gz,z1t0\ns.nii.gz,m.nii.gz,z1t1\n")
+    assert len(build_index(tmp_path / "t.csv").records) == 2

@@ -163,6 +163,14 @@ def test_a_palette_mask_counts_by_colour_and_by_number_where_all_colours_are_bla
         assert (read_mask([tmp_path / "m.png"]) == square() // 255).all()
 
 
+def test_an_empty_palette_mask_is_empty_wherever_black_stands_in_the_palette(tmp_path: Path) -> None:
+    for entries, ground in (([255, 255, 255, 0, 0, 0], 1), ([0, 0, 0, 255, 255, 255], 0), ([0, 0, 0, 0, 0, 0], 0)):
+        image = Image.fromarray(np.full((30, 40), ground, np.uint8)).convert("L")
+        image.putpalette(entries)
+        image.save(tmp_path / "m.png")
+        assert not read_mask([tmp_path / "m.png"]).any(), entries
+
+
 def test_a_lesion_on_a_transparent_ground_is_read_and_one_of_transparency_alone_refused(tmp_path: Path) -> None:
     pixels = np.full((30, 40, 4), 255, dtype=np.uint8)
     pixels[..., 3] = square()

@@ -217,8 +217,8 @@ def test_an_oracle_trains_on_the_reserved_images_of_the_target_and_is_scored_on_
         everything = [*itertools.chain(*_ids(split).values()), *itertools.chain(*split.meta["left_out"].values())]
         assert sorted(everything) == sorted(r.id for r in records)
     assert oracle.meta["oracle"] is True
-    assert protocol_of(SplitConfig(target="a", reserve=0.5, oracle=True)).mark
-    assert protocol_of(SplitConfig(target="a", reserve=0.5)).name == "leave_one_domain_out"
+    assert protocol_of(SplitConfig(target="a", reserve=0.5, oracle=True), {}).mark
+    assert protocol_of(SplitConfig(target="a", reserve=0.5), {}).name == "leave_one_domain_out"
 
 
 @pytest.mark.parametrize(

@@ -147,3 +147,8 @@ def test_a_mask_without_a_known_pixel_is_named(runs: list[Path], data: Path, tmp
     with pytest.raises(DataError, match=r"(?s)delta/case_003: no pixel of its mask is known.*data.ignore_label 9"):
         train(moved, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    thin = np.full(size[::-1], IGNORE, np.uint8)
+    thin[1, 0] = 1  # between the pixels that the nearest neighbours at 32 x 32 take
+    Image.fromarray(thin).save(blank)
+    with pytest.raises(DataError, match=r"(?s)case_003: none of the known pixels .* data.size 32; choose a larger"):
+        train(moved, tmp_path / "run")

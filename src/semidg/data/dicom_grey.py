@@ -42,11 +42,19 @@ def to_grey(dataset: Dataset, stack: NDArray[Any], path: Path) -> NDArray[np.uin
         stack = np.stack(
             [_affine(frame, *pair).astype(np.float32) for frame, pair in zip(stack, rescales, strict=True)]
         )
-    elif stack.dtype == np.uint8 and rescales[0] == (1, 0) and dataset.BitsStored == 8:
+    elif shows_itself(dataset, stack):
         return stack
     # the percentiles move along with a rescaling that is the same for all frames, so only its sign matters
     turned = not table and len(set(rescales)) == 1 and rescales[0][0] < 0
     return stretch(stack, *window(stack, path), turned=turned)
+
+
+def shows_itself(dataset: Dataset, stack: NDArray[Any]) -> bool:
+    """Whether stored numbers (F, ...) without a window are grey values as they are: 8 bits, no table, no rescaling."""
+    rescaled = any(_rescale(dataset, number) != (1, 0) for number in range(len(stack)))
+    return (
+        stack.dtype == np.uint8 and dataset.BitsStored == 8 and not rescaled and not dataset.get("ModalityLUTSequence")
+    )
 
 
 def modality_values(dataset: Dataset, stack: NDArray[Any]) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semidg.data import dicom
-from semidg.data.dicom_grey import first_window, modality_values
+from semidg.data.dicom_grey import first_window, modality_values, shows_itself
 from semidg.data.grey import stretch, window
 from semidg.data.guard import named, refuse_size
 from semidg.data.images import is_dicom_name
@@ -139,7 +139,7 @@ def read_files(paths: Sequence[Path]) -> NDArray[np.uint8]:
     windows = {first_window(dataset) for dataset, _ in stored}
     tables = any(dataset.get("VOILUTSequence") for dataset, _ in stored)
     shown = len(windows) == 1 and (windows != {None} or tables)
-    plain = all(pixels.dtype == np.uint8 for _, pixels in stored)
+    plain = windows == {None} and all(shows_itself(*pair) for pair in stored)
     if len(shape) == 4 or kinds[0][0] == "PALETTE COLOR" or shown or plain:
         return np.concatenate([dicom.shown(*pair, path) for pair, path in zip(stored, paths, strict=True)])
     with named(paths[0]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -56,7 +56,8 @@ def planes(path: Path, axis: Axis = "auto", orientation: Orientation = "stored")
 
 
 def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -> list[Record]:
-    """One record a plane, ``ID/z017`` or ``ID/t03z017``, all of one group; a plain file gives the record itself.
+    """One record a plane, ``ID/z017`` or ``ID/t03z017``; a plain file gives the record itself. The group stays: that
+    planes of a file belong together is seen from their file (``duplicates.twin_groups``).
 
     The numbers in the ids have as many digits as the last one needs, so that ids sort as the planes do. A spacing that
     the record has (spacing.csv) wins over that of the file. times: which times of a series are meant, by default all.
@@ -65,7 +66,7 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
     known = replace(record, spacing=record.spacing or planes.spacing, width=planes.width, height=planes.height)
     if planes.frames is None:
         return [known]
-    group, frames = record.group or record.id, planes.frames
+    frames = planes.frames
     if times is not None:
         missing = set(times) - {frame.time or 0 for frame in frames}
         if missing:
@@ -77,7 +78,7 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
     for frame in frames:
         time = "" if frame.time is None else f"t{frame.time:0{time_digits}}"
         name = f"{record.id}/{time}{frame.axis}{frame.number:0{digits}}"
-        found.append(replace(known, id=name, group=group, frame=frame, slice_mm=planes.slice_mm))
+        found.append(replace(known, id=name, frame=frame, slice_mm=planes.slice_mm))
     return found
 
 
@@ -88,40 +89,55 @@ def in_planes(
     axis: Axis = "auto",
     orientation: Orientation = "stored",
     patients: bool = False,
+    excluded: Container[str] = (),
 ) -> list[Record]:
     """The records of a layout, those of a file that may hold several planes expanded by its header, and those of slices
     of a DICOM series as planes of one volume. patients: DICOM headers say which images are of one patient.
 
     The masks of such an image must hold the same planes, in volumes that are stored in the same orientation. What
     cannot be read or does not fit goes to ``problems`` and is left out. A record that has a frame already stays one
-    record and gets what it lacks of spacing; one that has a size already is left as it is.
+    record and gets what it lacks of spacing; one that has a size already is left as it is. A file that cannot be read
+    or does not fit, and which the user leaves out (excluded, ids), is passed on as one record without a problem.
     """
     found: list[Record] = []
     places: dict[int, Place] = {}
+    unlike: dict[tuple[str, str, Axis, Orientation], str | None] = {}
     for record in records:
         if record.width or not any(map(may_hold_planes, (record.image, *record.masks))):
             found.append(record)
             continue
         try:
-            whole = planes(resolve_inside(root, record.image), axis, orientation)
-            if record.frame is not None:
-                places |= {len(found): whole.place} if whole.place else {}
-                spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm
-                found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
-                continue
-            wrong = [line for mask in record.masks if (line := _unlike(root, record.image, whole, mask))]
+            how = _way(record.frame) or (axis, orientation)
+            whole = planes(resolve_inside(root, record.image), *how)
+            wrong = []
+            of_series = record.frame is not None and whole.frames is None  # a slice in a file of its own, by a table
+            for mask in () if of_series else record.masks:
+                pair = (record.image, mask, *how)
+                if pair not in unlike:
+                    unlike[pair] = _unlike(root, record.image, whole, mask, of_frame=record.frame is not None)
+                wrong += [line] if (line := unlike[pair]) else []
         except DataError as error:
-            problems.add("file that cannot be used", str(error))
+            if record.id in excluded:
+                found.append(record)
+            else:
+                problems.add("file that cannot be used", str(error))
             continue
-        for line in wrong:
+        if wrong and record.id in excluded:
+            found.append(record)
+            continue
+        for line in dict.fromkeys(wrong):
             problems.add("size of image and mask differ", line)
-        if not wrong:
+        if not wrong and record.frame is not None:
+            places |= {len(found): whole.place} if whole.place else {}
+            spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm
+            found.append(replace(record, spacing=spacing, slice_mm=slice_mm))
+        elif not wrong:
             planes_of = expand(record, whole)
             places |= {len(found) + k: whole.place for k in range(len(planes_of)) if whole.place}
             found += planes_of
     if patients:
         found = with_patients(found, places)
-    return join_series(root, found, places, problems) if places else found
+    return join_series(root, found, places, problems, excluded) if places else found
 
 
 def may_hold_planes(name: str) -> bool:
@@ -129,21 +145,28 @@ def may_hold_planes(name: str) -> bool:
     return is_nifti_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))
 
 
-def _unlike(root: Path, image: str, whole: Planes, mask: str) -> str | None:
-    """What is different in the planes of a mask; None if nothing is."""
-    same = whole.frames[0] if whole.frames else None
-    path = resolve_inside(root, mask)
-    if same is None or same.across < 0:
-        of_mask = planes(path)
-    else:
-        of_mask = planes(path, _AXES[same.across], "patient" if same.turned else "stored")
-    if of_mask[:3] != whole[:3]:
+def _unlike(root: Path, image: str, whole: Planes, mask: str, *, of_frame: bool) -> str | None:
+    """What is different in the planes of a mask; None if nothing is. of_frame: one volume is the mask of any time."""
+    of_mask = planes(resolve_inside(root, mask), *(_way(whole.frames[0] if whole.frames else None) or ()))
+    if (_one_time(of_mask)[:3] != _one_time(whole)[:3]) if of_frame else (of_mask[:3] != whole[:3]):
         return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
     if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:
         stored = f"{image} is stored {whole.orientation}, {mask} {of_mask.orientation}"
         mend = "save the mask with the voxel order and the affine of its image"
         return f"{stored}; {mend}, or set data.orientation to patient if both affines are right"
     return None
+
+
+def _one_time(found: Planes) -> Planes:
+    frames = found.frames and tuple(dict.fromkeys(frame._replace(time=None) for frame in found.frames))
+    return found._replace(frames=frames)
+
+
+def _way(frame: Frame | None) -> tuple[Axis, Orientation] | None:
+    """How a volume is cut where a frame of it is given; None where there is none."""
+    if frame is None or frame.across < 0:
+        return None
+    return _AXES[frame.across], "patient" if frame.turned else "stored"
 
 
 def _size_text(found: Planes) -> str:

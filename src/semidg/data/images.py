@@ -155,7 +155,7 @@ def mask_values(image: Image.Image, path: Path, classes: int) -> NDArray[np.gene
         values = np.asarray(image)
     else:
         values = one_channel(np.asarray((on_black(image) if transparent else image).convert("RGB")))
-    if indices is not None and not transparent and values.max() == 0:
+    if indices is not None and not transparent and values.max() == 0 and not any(image.getpalette() or ()):
         values = indices  # a palette that is black throughout: only the numbers tell the classes apart
     if transparent and values.max() == 0:
         raise DataError(f"{path}: mask drawn in transparency only; save it as grey PNG with 0 and 255")

@@ -120,7 +120,9 @@ def build_index(
     Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
     excluded = frozenset(() if exclude is None else read_exclusions(exclude))
-    choices = Choices(include_normal, classes, slice_axis, all_times, ignore_label, groups is None, orientation)
+    choices = Choices(
+        include_normal, classes, slice_axis, all_times, ignore_label, groups is None, orientation, excluded
+    )
     found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records
     if exclude is not None and excluded - {record.id for record in records}:

@@ -17,7 +17,8 @@ from semidg.types import Record
 
 class Choices(NamedTuple):
     """What a data set is read with, as in ``data`` of the configuration; a layout looks at what concerns it. patients:
-    DICOM headers say which images are of one patient, as no pattern does."""
+    DICOM headers say which images are of one patient, as no pattern does. excluded: ids that the user leaves out, whose
+    files may be bad."""
 
     include_normal: bool = False
     classes: int = 2
@@ -26,6 +27,7 @@ class Choices(NamedTuple):
     ignore_label: int | None = None
     patients: bool = True
     orientation: Orientation = "stored"
+    excluded: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, data: DataConfig, classes: int) -> Choices:
@@ -59,7 +61,13 @@ LAYOUTS: dict[str, Layout] = {
         "the folders and the table of the M&Ms challenge",
         mms.find_root,
         lambda root, problems, choices: mms.find_records(
-            root, problems, choices.classes, choices.slice_axis, choices.all_times, choices.orientation
+            root,
+            problems,
+            choices.classes,
+            choices.slice_axis,
+            choices.all_times,
+            choices.orientation,
+            choices.excluded,
         ),
     ),
     "nnunet": Layout(
@@ -121,7 +129,8 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
         records = csv_layout.find_records(root, problems)
     else:
         records = LAYOUTS[name].find_records(located, problems, choices)
-    found = in_planes(located, records, problems, choices.slice_axis, choices.orientation, choices.patients)
+    how = (choices.slice_axis, choices.orientation, choices.patients, choices.excluded)
+    found = in_planes(located, records, problems, *how)
     if choices.ignore_label is not None:
         found = [replace(record, ignore=choices.ignore_label) for record in found]
     return located, name, found, problems

@@ -8,7 +8,7 @@ group. Only these two times have masks; cases in a folder ``Unlabeled`` have non
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -47,6 +47,7 @@ def find_records(
     axis: Axis = "auto",
     all_times: bool = False,
     orientation: Orientation = "stored",
+    excluded: Container[str] = (),
 ) -> list[Record]:
     """Records of the slices of both times, in natural order; with ``all_times`` those of the others too, unlabelled.
 
@@ -66,7 +67,11 @@ def find_records(
         case = cases[code]
         given = () if "Unlabeled" in PurePosixPath(path).parts or code not in masks else (masks[code],)
         record = Record(code, path, given, case.vendor, "", code, 0, 0)
-        planes = in_planes(root, [record], problems, "z" if axis == "auto" else axis, orientation)
+        across: Axis = "z" if axis == "auto" else axis
+        planes = in_planes(root, [record], problems, across, orientation, excluded=excluded)
+        if planes == [record]:  # a bad file that is left out
+            records.append(record)
+            continue
         there = {_time_of(plane) for plane in planes}
         if planes and (missing := set(case.times) - there):
             text = f"{path} has no time {min(missing)}; it has 0 to {max(there)}"

@@ -43,7 +43,9 @@ def find(root: Path, layout: str, choices: Choices, more_roots: Sequence[Path] =
     together = Found(common, "several", [], [], Problems(common))
     for path, base, domain in zip((root, *more_roots), bases, _domains(bases, common), strict=True):
         prefix = base.relative_to(common)
-        one = find(base if path.is_dir() else base / path.name, layout, choices)
+        start = f"{domain}/"
+        excluded = frozenset(name.removeprefix(start) for name in choices.excluded if name.startswith(start))
+        one = find(base if path.is_dir() else base / path.name, layout, choices._replace(excluded=excluded))
         inner = prefix / one.root.relative_to(base)
         together.problems.take(one.problems, inner.as_posix())
         for record, group in zip(one.records, one.named, strict=True):

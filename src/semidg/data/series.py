@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -13,29 +13,46 @@ from semidg.errors import DataError
 from semidg.types import Frame, Record
 
 
-def join_series(root: Path, records: Sequence[Record], places: Mapping[int, Place], problems: Problems) -> list[Record]:
+def join_series(
+    root: Path,
+    records: Sequence[Record],
+    places: Mapping[int, Place],
+    problems: Problems,
+    excluded: Container[str] = (),
+) -> list[Record]:
     """The records, those of slices with frame, series and spacing. places: number of a record -> where it belongs.
 
     A volume holds all files of its series that lie in the folder, whether they are records or not. Records of a series
-    that is none are left out, and what is wrong goes to ``problems``, once a series.
+    that is none are left out, and what is wrong goes to ``problems``, once a series; those that the user leaves out
+    (excluded, ids) are passed on. A film is no slice, whatever series its header names.
     """
-    folders: dict[str, dict[str, Series | None]] = {}
+    folders: dict[str, dict[str, Series | str]] = {}
     found: list[Record] = []
+    told: dict[str, None] = {}
     for number, record in enumerate(records):
         place = places.get(number)
-        if place is None or not place.is_slice:
+        if place is None or not place.is_slice or (record.frame is not None and record.frame.axis == "f"):
             found.append(record)
             continue
         folder = PurePosixPath(record.image).parent.as_posix()
         if folder not in folders:
-            folders[folder] = _volumes(root, folder, problems)
-        if place.series not in folders[folder]:
+            folders[folder] = _volumes(root, folder)
+        series = folders[folder].get(place.series)
+        name = PurePosixPath(record.image).as_posix()
+        if series is None or (record.id in excluded and (isinstance(series, str) or name not in series.files)):
             found.append(record)
-        elif (series := folders[folder][place.series]) is not None:
+        elif isinstance(series, str):
+            told.setdefault(series, None)
+        elif name not in series.files:
+            text = f"{root / name}: is not among the files of its series in that folder (a hidden file?); rename it"
+            problems.add("file that cannot be used", text)
+        else:
             spacing = record.spacing or series.spacing
-            frame = Frame("z", series.files.index(PurePosixPath(record.image).as_posix()))
+            frame = Frame("z", series.files.index(name))
             volume = replace(record, spacing=spacing, slice_mm=series.slice_mm, frame=frame, series=series.files[0])
             found.append(volume if volume.group else replace(volume, group=f"series {place.series}"))
+    for text in told:
+        problems.add("series that is no volume", text)
     return found
 
 
@@ -53,14 +70,13 @@ def with_patients(records: Sequence[Record], places: Mapping[int, Place]) -> lis
     return found
 
 
-def _volumes(root: Path, folder: str, problems: Problems) -> dict[str, Series | None]:
-    """The series of a folder that have several files; None for one that is no volume."""
-    found: dict[str, Series | None] = {}
+def _volumes(root: Path, folder: str) -> dict[str, Series | str]:
+    """The series of a folder that have several files; of one that is no volume, why."""
+    found: dict[str, Series | str] = {}
     for uid, slices in in_folder(root, folder).items():
         if len(slices) > 1:
             try:
                 found[uid] = arrange(slices, root)
             except DataError as error:
-                problems.add("series that is no volume", str(error))
-                found[uid] = None
+                found[uid] = str(error)
     return found

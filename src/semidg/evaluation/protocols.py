@@ -6,8 +6,9 @@ protocol whose numbers flatter stands wherever they stand.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,13 +65,21 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def protocol_of(split: SplitConfig) -> Protocol:
-    """The protocol of a run's own test part."""
-    if split.oracle:
+def protocol_of(split: SplitConfig, meta: Mapping[str, Any]) -> Protocol:
+    """The protocol of a run's own test part. meta: what split.json says, which counts where the split was given as
+    lists; lists that were published so are random, whatever else is done as published."""
+    if split.oracle or meta.get("oracle"):
         return PROTOCOLS["oracle"]
-    if split.target is not None:
+    if target_of(split, meta) is not None:
         return PROTOCOLS["leave_one_domain_out"]
+    if split.protocol == "grouped" and meta.get("protocol") in ("random", "published"):
+        return PROTOCOLS["random"]
     return PROTOCOLS[split.protocol]
+
+
+def target_of(split: SplitConfig, meta: Mapping[str, Any]) -> str | None:
+    """The domain that is held out, by the configuration or by split.json."""
+    return split.target or meta.get("target")
 
 
 def published_truth(mask: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -94,7 +94,7 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
     test = [r for r in parts["test"] if r.labelled]
     if not test:
         raise SplitError("the test part has no image with a mask, so nothing can be scored; change data.split")
-    protocol = protocol_of(config.data.split)
+    protocol = protocol_of(config.data.split, prepared.split.meta)
     chooses = [r for r in parts[protocol.selection] if r.labelled]
     method = ready(method, c)
 

@@ -16,13 +16,13 @@ from semidg.data.dataset import ImageCache
 from semidg.data.index import Index, build_index
 from semidg.errors import DataError
 from semidg.evaluation.calibration import confidence_summary
-from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
+from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of, target_of
 from semidg.evaluation.statistics import summarise
 from semidg.experiment.bundle import Bundle, load_bundle, to_inference
 from semidg.experiment.calibrate import chosen_checkpoint, write_model
 from semidg.experiment.prepare import Prepared, Report, open_images
 from semidg.experiment.scoring import Scores, score_records
-from semidg.files import atomic_path, write_text
+from semidg.files import atomic_path, read_json, write_text
 from semidg.types import Record
 
 
@@ -34,7 +34,7 @@ def evaluate_run(
     Writes cases.csv (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json.
     """
     _complete(run, config, prepared, device, report)
-    return _evaluate(run, run, config, _Scored.of(prepared, "test", protocol_of(config.data.split)), device, report)
+    return _evaluate(run, run, config, _Scored.of(prepared, "test", config), device, report)
 
 
 def evaluate_part(
@@ -48,8 +48,7 @@ def evaluate_part(
     """Score a part on which settings may be chosen, into RUN/parts/PART: the validation part, or the unlabelled
     training images by the masks that training did not see (no measure of generalisation: training saw the images)."""
     _complete(run, config, prepared, device, report)
-    scored = _Scored.of(prepared, part, protocol_of(config.data.split))
-    return _evaluate(run, run / "parts" / part, config, scored, device, report)
+    return _evaluate(run, run / "parts" / part, config, _Scored.of(prepared, part, config), device, report)
 
 
 def evaluate_elsewhere(
@@ -70,13 +69,16 @@ def evaluate_elsewhere(
     )
     cache = open_images(other, index, report)
     what = f"labelled images of {root.name}"
-    scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"])
+    meta = read_json(run / "split" / "split.json")
+    own, target = protocol_of(data.split, meta), target_of(data.split, meta)
+    scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"], own.selection, target)
     return _evaluate(run, out, other, scored, device, report)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """What is scored, and by which protocol; ``part`` is None for another data set."""
+    """What is scored, and by which protocol; ``part`` is None for another data set. chosen_on, target: part on which
+    the checkpoint was chosen, and domain that the training did not see."""
 
     index: Index
     cache: ImageCache
@@ -84,11 +86,15 @@ class _Scored:
     what: str
     part: str | None
     protocol: Protocol
+    chosen_on: str
+    target: str | None
 
     @classmethod
-    def of(cls, prepared: Prepared, part: str, protocol: Protocol) -> _Scored:
-        records = prepared.split.parts()[part]
-        return cls(prepared.index, prepared.cache, records, f"{part} part", part, protocol)
+    def of(cls, prepared: Prepared, part: str, config: ExperimentConfig) -> _Scored:
+        split, asked = prepared.split, config.data.split
+        protocol, target = protocol_of(asked, split.meta), target_of(asked, split.meta)
+        records = split.parts()[part]
+        return cls(prepared.index, prepared.cache, records, f"{part} part", part, protocol, protocol.selection, target)
 
 
 def _complete(
@@ -138,10 +144,10 @@ def _evaluate(
         "data": scored.what,
         "protocol": scored.protocol.name,
         "mark": scored.protocol.mark,
-        "target": config.data.split.target,
+        "target": scored.target,
         "classes": config.network.names,
         "checkpoint": chosen,
-        "chosen_on": f"{protocol_of(config.data.split).selection} part" if chosen == "best" else None,
+        "chosen_on": f"{scored.chosen_on} part" if chosen == "best" else None,
         "training_seconds": results["last" if "last" in results else chosen]["training_seconds"],
         "result": results[chosen]["mean"],
         "confidence": confidence,

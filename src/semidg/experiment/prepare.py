@@ -11,9 +11,10 @@ from semidg.data.dataset import ImageCache, open_cache
 from semidg.data.index import Index, index_data, read_index, write_index
 from semidg.data.lists import read_split, write_split
 from semidg.data.paths import Problems
+from semidg.data.reading import record_mask
 from semidg.data.splits import Split, make_split
 from semidg.errors import ConfigError, DataError
-from semidg.experiment.cases import cases_of
+from semidg.experiment.cases import Case, cases_of
 from semidg.types import IGNORE_INDEX
 
 #: Called with (what is being done, done, of how many).
@@ -57,7 +58,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
 def open_images(config: ExperimentConfig, index: Index, report: Report | None = None) -> ImageCache:
     """The decoded images of all records of an index, at the configured size.
 
-    Raises DataError for each mask without a known pixel: it could be neither learnt from nor scored.
+    Raises DataError for each mask without a known pixel at that size: it could not be learnt from.
     """
     data = config.data
     cache = open_cache(
@@ -73,11 +74,17 @@ def open_images(config: ExperimentConfig, index: Index, report: Report | None = 
         problems = Problems(index.root)
         for case in cases_of([record for record in index.records if record.labelled]):
             if all((cache.masks[cache.row(plane.id)] == IGNORE_INDEX).all() for plane in case.planes):
-                unknown = f"no pixel of its mask is known, all are data.ignore_label {case.planes[0].ignore}"
-                problems.add("mask without a known pixel", f"{case.id}: {unknown}")
+                problems.add("mask without a known pixel", f"{case.id}: {_unknown(index, case, config)}")
         if problems:
             raise DataError(problems.text())
     return cache
+
+
+def _unknown(index: Index, case: Case, config: ExperimentConfig) -> str:
+    masks = (record_mask(index.root, plane, config.network.classes) for plane in case.planes)
+    if all((mask == IGNORE_INDEX).all() for mask in masks):
+        return f"no pixel of its mask is known, all are data.ignore_label {case.planes[0].ignore}"
+    return f"none of the known pixels of its mask is left at data.size {config.data.size}; choose a larger one"
 
 
 def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:

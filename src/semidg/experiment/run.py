@@ -246,7 +246,7 @@ def _fit(
     module = MethodModule(method, config, state.step if state else 0)
     module.optimiser_state = state.optimiser if state else None
     split, index = prepared.split, prepared.index
-    protocol = protocol_of(config.data.split)
+    protocol = protocol_of(config.data.split, split.meta)
     chooses = split.parts()[protocol.selection]
     validation = None
     if place.first and any(record.labelled for record in chooses):

@@ -16,6 +16,7 @@ from semidg.errors import RunError
 from semidg.evaluation.protocols import protocol_of
 from semidg.experiment.cases import TEXTS
 from semidg.experiment.run import open_config
+from semidg.files import read_json
 
 #: Keys in which runs of one method may differ: the seed, names and places, and what the hardware decides.
 _NEUTRAL = frozenset({
@@ -83,10 +84,10 @@ def read_run(path: Path) -> Run:
     result = summary.get("result")
     if not isinstance(result, dict) or "dice" not in result.get("overall", {}):
         raise RunError(f"{path / 'summary.json'}: has no result; score the run again: semidg evaluate {path}")
-    if "mark" not in summary:  # scored before protocols had marks
-        protocol = protocol_of(config.data.split)
-        summary |= {"protocol": protocol.name, "mark": protocol.mark}
     split = path / "split" / "split.json"
+    if "mark" not in summary:  # scored before protocols had marks
+        protocol = protocol_of(config.data.split, read_json(split))
+        summary |= {"protocol": protocol.name, "mark": protocol.mark}
     environment = path / "environment.json"
     return Run(
         path=path,
