@@ -137,6 +137,12 @@ def test_evaluate_prints_and_writes(
     assert len(cases) == 24
     assert cases.columns[0] == "id"
     assert json.loads((tmp_path / "e" / "summary.json").read_text())["result"]["overall"]["n"] == 24
+    shutil.copytree(phantom, tmp_path / "other" / phantom.name)
+    assert (
+        main(["evaluate", str(run), "--data", str(tmp_path / "other" / phantom.name), "--out", str(tmp_path / "e")])
+        == 2
+    )
+    assert "has the results on" in capsys.readouterr().err
 
 
 def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_path: Path) -> None:
@@ -146,6 +152,10 @@ def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_p
     assert "format 2" in refused("evaluate", copy)
     assert "not a run folder" in refused("evaluate", tmp_path)
     assert "no image has a mask" in refused("evaluate", run, "--data", unlabelled(tmp_path / "plain"))
+    assert "--part validation is of the run's own data" in refused(
+        "evaluate", run, "--data", "x", "--part", "validation"
+    )
+    assert "--out is for the results on other data" in refused("evaluate", run, "--out", tmp_path / "o")
 
 
 def unlabelled(root: Path) -> Path:

@@ -350,3 +350,17 @@ def wandb_history(path: Path) -> list[tuple[int, float]]:
             items = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             points.append((items["trainer/global_step"], items["loss"]))
     return points
+
+
+def test_a_run_goes_on_in_mlflow_with_another_number_of_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = with_loggers(tiny_config(tmp_path), "mlflow")
+    run = tmp_path / "run"
+    run.mkdir()
+    two = config.model_copy(update={"trainer": config.trainer.model_copy(update={"devices": 2})})
+    for asked in (two, config):
+        with open_trackers(asked, run, 0) as trackers:
+            trackers.row({"step": 1, "loss": 1.0})
+            assert [*trackers.active] == ["mlflow"]
+    assert "left out" not in capsys.readouterr().err

@@ -121,3 +121,14 @@ def test_a_users_matplotlib_settings_change_nothing(drawn: dict[str, Markup]) ->
     with chart() as (figure, axes):
         axes.set_title("a $ b $ 漢")
         assert "a $ b $ 漢" in to_svg(figure, "p", "l")
+
+
+def test_a_column_of_a_foreign_table_becomes_no_code_and_no_pattern() -> None:
+    for name in ('a"><img src=x onerror=alert(1)>', "a\\9", "a b", "a_20_b"):
+        line = charts.Line(0, np.arange(3.0), np.arange(3.0))
+        svg = charts.course([line], "title", f"course-{name}", percent=False)
+        ElementTree.fromstring(svg)
+        assert "<img" not in svg
+    both = [charts.course([line], "t", f"course-{name}", percent=False) for name in ("a b", "a-b")]
+    ids = [set(re.findall(r'id="([^"]+)"', svg)) for svg in both]
+    assert not ids[0] & ids[1]

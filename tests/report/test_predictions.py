@@ -230,3 +230,39 @@ def test_an_interruption_leaves_whole_files_and_resume_goes_on(
     assert all((out / name).read_bytes() == (once / name).read_bytes() for name in files if name.endswith(".png"))
     tables = [pd.read_csv(folder / "predictions.csv") for folder in (out, once)]
     pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize("shard", ["1", "64"])
+def test_a_frame_never_becomes_the_result_of_another_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shard: str
+) -> None:
+    """The film and the picture called like its first frame are in one shard, or in two."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    pages = [Image.fromarray(np.random.default_rng(k).integers(0, 256, (20, 30), dtype=np.uint8)) for k in range(3)]
+    pages[0].save(source / "scan.tif", save_all=True, append_images=pages[1:2])
+    pages[2].save(source / "scan_f0.png")
+    assert main(["predict", str(model), str(source), "--out", str(out), "--shard", shard]) == 2
+    assert "scan.tif:f0: would become" in capsys.readouterr().err
+    masks = pd.read_csv(out / "predictions.csv")["mask"].tolist()
+    assert sorted(masks) == ["scan_f0_mask.png", "scan_f1_mask.png"]
+    alone = tmp_path / "alone"
+    assert main(["predict", str(model), str(source / "scan_f0.png"), "--out", str(alone)]) == 0
+    assert (alone / "scan_f0_mask.png").read_bytes() == (out / "scan_f0_mask.png").read_bytes()
+
+
+def test_the_folder_of_results_may_hold_the_images_but_not_be_theirs(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "scans" / "in"
+    source.mkdir(parents=True)
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(source / "a.png")
+    assert main(["predict", str(model), str(source), "--out", str(tmp_path / "scans")]) == 0
+    assert (tmp_path / "scans" / "a_mask.png").is_file()
+    assert main(["predict", str(model), str(source), "--out", str(source)]) == 2
+    assert "is the folder of the images; choose another" in capsys.readouterr().err
+    assert main(["predict", str(model), str(source), "--out", str(source / "out")]) == 0
+    assert main(["predict", str(model), str(source), "--out", str(source / "out")]) == 0  # not its own results
+    assert pd.read_csv(source / "out" / "predictions.csv")["image"].tolist() == [str(source / "a.png")]
+    assert main(["predict", str(model), str(source), "--out", str(tmp_path / "x"), "--batch", "0"]) == 2
+    assert "--batch 0: at least 1 is needed" in capsys.readouterr().err

@@ -11,6 +11,8 @@ import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
+from semidg.errors import ConfigError, RunError
+from semidg.files import read_json
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class EvaluateOptions:
 def evaluate(arguments: Sequence[str]) -> int:
     """Score a run and print the table."""
     options = parse("evaluate", EvaluateOptions, arguments, "Score a run on its test part, or on another data set.")
+    if options.data is not None and options.part != "test":
+        raise ConfigError(f"--part {options.part} is of the run's own data; leave it out with --data")
+    if options.data is None and options.out is not None:
+        raise ConfigError("--out is for the results on other data; say which with --data, or leave it out")
     from semidg.experiment.device import choose_device, set_threads
     from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, evaluate_run
     from semidg.experiment.prepare import prepare
@@ -56,7 +62,15 @@ def evaluate(arguments: Sequence[str]) -> int:
             summary = evaluate_run(options.run, config, prepare(config, options.run, bars.report), device, bars.report)
         else:
             out = options.out or options.run / "external" / options.data.resolve().name
+            _refuse_other_data(out, options.data)
             summary = evaluate_elsewhere(options.run, config, options.data, out, device, bars.report)
     print(summary_text(summary))
     print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
     return 0
+
+
+def _refuse_other_data(out: Path, data: Path) -> None:
+    """Raises RunError where ``out`` has the results on another data set than ``data``."""
+    root = read_json(out / "summary.json").get("root")
+    if root is not None and root != str(data.resolve()):
+        raise RunError(f"{out}: has the results on {root}; give those on {data} a folder of their own: --out FOLDER")

@@ -70,7 +70,7 @@ def predict(arguments: Sequence[str]) -> int:
     )
     if not 0 <= options.refer_below <= 1:
         raise ConfigError(f"--refer-below {options.refer_below:g}: an expected Dice lies between 0 and 1")
-    for name in ("shard", "workers", "cpus_per_worker"):
+    for name in ("batch", "shard", "workers", "cpus_per_worker"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")

@@ -47,7 +47,7 @@ def _class_records(root: Path, name: str, problems: Problems) -> list[Record]:
         if match:
             masks.setdefault(match["image"], []).append(path)
         elif stem in images:
-            problems.add("name that is not unique", f"{images[stem]} and {path}")
+            problems.add("name that is not unique", f"{images[stem]} and {path}", path)
         else:
             images[stem] = path
     for stem, paths in masks.items():

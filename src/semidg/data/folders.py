@@ -64,7 +64,7 @@ def _by_name(root: Path, domain: str, part: str, problems: Problems) -> dict[str
     for path in list_images(root, folder, problems, recursive=True):
         name = stem(PurePosixPath(path).relative_to(PurePosixPath(domain) / part).as_posix())
         if name in named:
-            problems.add("name that is not unique", f"{named[name]} and {path}")
+            problems.add("name that is not unique", f"{named[name]} and {path}", path)
         else:
             named[name] = path
     return named

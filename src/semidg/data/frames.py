@@ -109,13 +109,13 @@ def in_planes(
         try:
             how = _way(record.frame) or (axis, orientation)
             whole = planes(resolve_inside(root, record.image), *how)
-            wrong = []
+            wrong: dict[str, str] = {}  # line -> mask
             of_series = record.frame is not None and whole.frames is None  # a slice in a file of its own, by a table
             for mask in () if of_series else record.masks:
                 pair = (record.image, mask, *how)
                 if pair not in unlike:
                     unlike[pair] = _unlike(root, record.image, whole, mask, of_frame=record.frame is not None)
-                wrong += [line] if (line := unlike[pair]) else []
+                wrong |= {line: mask} if (line := unlike[pair]) else {}
         except DataError as error:
             if record.id in excluded:
                 found.append(record)
@@ -125,8 +125,8 @@ def in_planes(
         if wrong and record.id in excluded:
             found.append(record)
             continue
-        for line in dict.fromkeys(wrong):
-            problems.add("size of image and mask differ", line)
+        for line, mask in wrong.items():
+            problems.add("size of image and mask differ", line, mask)
         if not wrong and record.frame is not None:
             places |= {len(found): whole.place} if whole.place else {}
             spacing, slice_mm = record.spacing or whole.spacing, record.slice_mm or whole.slice_mm

@@ -95,7 +95,7 @@ def _files(root: Path, problems: Problems) -> tuple[dict[str, str], dict[str, st
             kind, found = (_MASK, masks) if name.endswith(_MASK) else (_IMAGE, images)
             code = name.removesuffix(kind)
             if name != code and code in found:
-                problems.add("name that is not unique", f"{found[code]} and {path}")
+                problems.add("name that is not unique", f"{found[code]} and {path}", path)
             elif name != code:
                 found[code] = path
     for code in masks.keys() - images.keys():

@@ -28,16 +28,19 @@ class Problems:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._found: dict[str, dict[str, None]] = {kind: {} for kind in PROBLEMS}
+        self._found: dict[str, dict[str, str]] = {kind: {} for kind in PROBLEMS}
 
-    def add(self, kind: str, line: str) -> None:
-        """Note one problem; ``kind`` is a key of PROBLEMS, ``line`` names the file."""
-        self._found[kind][printable(line)] = None  # said once, of a file with many planes too
+    def add(self, kind: str, line: str, file: str | None = None) -> None:
+        """Note one problem. kind: a key of PROBLEMS. line: names the file, which is ``file``, or all before a colon."""
+        file = file or line.partition(": ")[0]
+        self._found[kind][printable(line)] = printable(file)  # said once, of a file with many planes too
 
     def take(self, other: Problems, where: str) -> None:
         """Note all problems of ``other`` too, each line beginning with ``where``."""
         for kind, lines in other._found.items():
-            self._found[kind] |= {f"{printable(where)}: {line}": None for line in lines}
+            self._found[kind] |= {
+                f"{printable(where)}: {line}": f"{printable(where)}/{file}" for line, file in lines.items()
+            }
 
     def __bool__(self) -> bool:
         return any(self._found.values())
@@ -45,6 +48,10 @@ class Problems:
     def lines(self) -> list[str]:
         """One line a problem, beginning with its kind."""
         return [f"{kind}: {line}" for kind, lines in self._found.items() for line in lines]
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """(kind, file, line) of each problem."""
+        return [(kind, file, line) for kind, lines in self._found.items() for line, file in lines.items()]
 
     def text(self) -> str:
         """The whole list under one heading a kind, each with its mend."""

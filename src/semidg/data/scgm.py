@@ -38,7 +38,7 @@ def find_records(root: Path, problems: Problems, classes: int) -> list[Record]:
                 masks.setdefault(match["subject"], []).append(path)
             elif match := _IMAGE.fullmatch(name):
                 if match["subject"] in images:
-                    problems.add("name that is not unique", f"{images[match['subject']][0]} and {path}")
+                    problems.add("name that is not unique", f"{images[match['subject']][0]} and {path}", path)
                 else:
                     images[match["subject"]] = path, match["site"]
     for subject, paths in masks.items():

@@ -142,6 +142,7 @@ def _evaluate(
         "labelled": config.labelled,
         "seed": config.seed,
         "data": scored.what,
+        **({} if scored.part else {"root": str(scored.index.root.resolve())}),
         "protocol": scored.protocol.name,
         "mark": scored.protocol.mark,
         "target": scored.target,

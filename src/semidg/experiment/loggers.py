@@ -199,7 +199,8 @@ def _mlflow(run: Path, ids: dict[str, str], parameters: dict[str, Any]) -> Logge
     if known:
         logger.experiment.update_run(known, status="RUNNING")
     ids["mlflow"] = logger.run_id
-    logger.log_hyperparams(parameters)
+    if not known:  # a run that goes on has them; MLflow refuses another value, as of the number of devices
+        logger.log_hyperparams(parameters)
     return logger
 
 

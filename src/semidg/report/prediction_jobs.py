@@ -46,9 +46,12 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
     jobs: list[Job] = []
     for source in inputs:
         if source.is_dir():
-            inside = out.resolve()
-            files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file())
-            files = [p for p in files if inside not in p.resolve().parents and not _is_mask(p)]
+            inside, whole = out.resolve(), source.resolve()
+            if inside == whole:
+                raise ConfigError(f"--out {out}: is the folder of the images; choose another, or one below it")
+            files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file() and not _is_mask(p))
+            if whole in inside.parents:  # earlier results
+                files = [p for p in files if inside not in p.resolve().parents]
             if not files:
                 raise DataError(f"{source}: no image in this folder or below it")
             volumes = _series_in(source, files, out)
@@ -75,12 +78,17 @@ class Volume(NamedTuple):
     series: Series | None = None
 
 
+def like_frames(jobs: Sequence[Job]) -> frozenset[Path]:
+    """The targets that are called like the frame of a film might be."""
+    return frozenset(job.target for job in jobs if re.search(r"_f\d+$", job.target.name))
+
+
 def pieces(
-    jobs: Sequence[Job], batch: int, axis: Axis, orientation: Orientation, problems: list[str]
+    jobs: Sequence[Job], batch: int, axis: Axis, orientation: Orientation, problems: list[str], taken: frozenset[Path]
 ) -> Iterator[tuple[int, list[Job] | Volume]]:
-    """(files begun so far, up to ``batch`` images or one volume); a header that cannot be read is a problem."""
+    """(files begun so far, up to ``batch`` images or one volume); a header that cannot be read is a problem, and so is
+    the frame of a film that would become what is ``taken`` by another file, in whichever part that is."""
     waiting: list[Job] = []
-    targets = {job.target for job in jobs}
     for done, job in enumerate(jobs, start=1):
         try:
             if job.series:
@@ -94,7 +102,7 @@ def pieces(
             yield done, Volume(job, found)
             continue
         for each in _frames(job, found):
-            if each.frame is not None and each.target in targets:
+            if each.frame is not None and each.target in taken:
                 problems.append(
                     f"{each.name}: would become {each.target}_mask.png, as another file; predict them apart"
                 )

@@ -22,7 +22,7 @@ import torch
 from semidg.errors import DataError
 from semidg.experiment.bundle import Bundle, load_bundle
 from semidg.files import write_text
-from semidg.report.prediction_jobs import Job
+from semidg.report.prediction_jobs import Job, like_frames
 from semidg.report.predictions import Predicted, predict_parts, write_table
 from semidg.report.predictor import Options, Prediction
 
@@ -78,13 +78,15 @@ def predict_shards(
     known = _done(notes, out) if resume else {}
     rows: list[Prediction] = []
     left: list[Job] = []
-    for job in (job._replace(target=job.target.absolute()) for job in jobs):
+    jobs = [job._replace(target=job.target.absolute()) for job in jobs]
+    for job in jobs:
         entry = known.get(_key(job, out))
         if entry is not None and entry["stamp"] == _stamp(job):
             rows += [Prediction(*row) for row in entry["rows"]]
         else:
             left.append(job)
-    work = [Shard(settings, left[k : k + size], out.absolute(), notes.absolute()) for k in range(0, len(left), size)]
+    taken, parts = like_frames(jobs), [left[k : k + size] for k in range(0, len(left), size)]
+    work = [Shard(settings, part, out.absolute(), notes.absolute(), taken) for part in parts]
     for shard in work:
         shard.note.unlink(missing_ok=True)
     problems: list[str] = []
@@ -118,6 +120,8 @@ class Shard:
     jobs: Sequence[Job]
     out: Path
     notes: Path
+    taken: frozenset[Path] = frozenset()
+    """Of all shards, see ``prediction_jobs.pieces``."""
 
     @property
     def note(self) -> Path:
@@ -161,7 +165,9 @@ def _here(
     settings = shards[0].settings
     parts = [shard.jobs for shard in shards]
     device = torch.device(settings.device)
-    found = predict_parts(_bundle(settings.model), parts, shards[0].out, device, settings.options, progress)
+    found = predict_parts(
+        _bundle(settings.model), parts, shards[0].out, device, settings.options, shards[0].taken, progress
+    )
     for number, predicted in enumerate(found):
         shards[number].write_note(predicted)
         yield number, None

@@ -14,7 +14,7 @@ from semidg.errors import DataError
 from semidg.experiment.bundle import Bundle
 from semidg.files import atomic_path, write_bytes
 from semidg.report.colours import legend_png
-from semidg.report.prediction_jobs import Job, Volume, pieces
+from semidg.report.prediction_jobs import Job, Volume, like_frames, pieces
 from semidg.report.prediction_lanes import Lanes
 from semidg.report.predictor import Found, Options, Prediction, Predictor
 
@@ -40,7 +40,7 @@ def predict_files(
     memory does not grow with their number. A file that cannot be read is passed over. Rows of images that are not among
     the jobs, of an earlier call, stay in the table.
     """
-    (found,) = predict_parts(bundle, [jobs], out, device, options or Options())
+    (found,) = predict_parts(bundle, [jobs], out, device, options or Options(), like_frames(jobs))
     if found.rows:
         write_table(found.rows, out / "predictions.csv")
     return found
@@ -52,15 +52,17 @@ def predict_parts(
     out: Path,
     device: torch.device,
     options: Options,
+    taken: frozenset[Path],
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Predicted]:
     """``predict_files`` of each part without the table, in order; the next part is begun before one is done, but no
-    batch holds images of two. progress: called with (files done, files in all)."""
+    batch holds images of two. taken: ``like_frames`` of all parts, also of those that are computed elsewhere. progress:
+    called with (files done, files in all)."""
     begins = [0, *accumulate(map(len, parts))]
     with Lanes(options.threads, sum(-(-len(jobs) // options.batch) for jobs in parts), device) as lanes:
         predictor = Predictor(bundle, out, device, options, lanes)
         collected = _Collected()
-        for task, found in _results(predictor, _tasks(parts, options)):
+        for task, found in _results(predictor, _tasks(parts, options, taken)):
             collected.add(task, found)
             if progress:
                 progress(begins[task.part] + task.done, begins[-1])
@@ -79,11 +81,11 @@ class _Task(NamedTuple):
     last: bool = False
 
 
-def _tasks(parts: Sequence[Sequence[Job]], options: Options) -> Iterator[_Task]:
+def _tasks(parts: Sequence[Sequence[Job]], options: Options, taken: frozenset[Path]) -> Iterator[_Task]:
     for number, jobs in enumerate(parts):
         problems: list[str] = []
         task: _Task | None = None
-        for done, work in pieces(jobs, options.batch, options.slice_axis, options.orientation, problems):
+        for done, work in pieces(jobs, options.batch, options.slice_axis, options.orientation, problems, taken):
             if task is not None:
                 yield task
             task = _Task(number, done, work, [*problems])

@@ -82,9 +82,11 @@ def chart(width: float = 4.0, height: float = 2.6, grid: str = "both") -> Iterat
 def to_svg(figure: Figure, prefix: str, label: str) -> Markup:
     """The figure as an ``<svg role="img">`` element with ``label`` for those who do not see it.
 
-    ``prefix`` stands before each of its ids and must differ between the figures of a page. To be called within
-    ``chart``, whose settings also hold for writing.
+    ``prefix`` stands before each of its ids and must differ between the figures of a page; other characters than
+    letters, digits, ``_`` and ``-`` become their codes. To be called within ``chart``, whose settings also hold for
+    writing.
     """
+    prefix = re.sub(r"[^A-Za-z0-9_-]", lambda found: f"_{ord(found.group()):x}_", prefix)
     buffer = io.StringIO()
     figure.patch.set_visible(False)
     for axes in figure.axes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from audit_support import audit
 from semidg.data import nifti
@@ -44,6 +45,27 @@ def test_a_mask_that_lies_elsewhere_is_told_once(tmp_path: Path) -> None:
     assert "file that cannot be used" in kinds  # the mask without an affine cannot be turned
     stored = audit(tmp_path)
     assert [i.id for i in stored.issues if i.kind == "mask placed elsewhere"] == ["a/moved/z0"]
+
+
+def test_a_mask_of_some_planes_alone_that_lies_elsewhere_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "moved", 40)
+    (tmp_path / "t.csv").write_text(
+        "image,mask,frame\n" + "".join(f"a/images/moved.nii.gz,a/masks/moved.nii.gz,z{k}\n" for k in (2, 3))
+    )
+    told = [issue for issue in audit(tmp_path / "t.csv").issues if issue.kind == "mask placed elsewhere"]
+    assert [(issue.file, round(issue.value or 0)) for issue in told] == [("a/masks/moved.nii.gz", 40)]
+
+
+def test_the_file_of_an_issue_is_a_file(tmp_path: Path) -> None:
+    write(tmp_path, "right", 0)
+    write(tmp_path, "left and up", 0, "LPS")
+    write(tmp_path, "short", 0)
+    voxels = np.zeros((20, 16, 3), np.uint8)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "a" / "masks" / "short.nii.gz")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a" / "masks" / "this and that.png")
+    files = {issue.file for issue in audit(tmp_path).issues if issue.severity == "error"}
+    assert {f"a/masks/{name}" for name in ("left and up.nii.gz", "short.nii.gz", "this and that.png")} <= files
+    assert all((tmp_path / name).is_file() for name in files)
 
 
 def test_the_centre_is_the_same_however_voxels_are_stored(tmp_path: Path) -> None:

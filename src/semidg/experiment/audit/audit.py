@@ -115,9 +115,8 @@ def _is_new(issue: Issue, told: set[tuple[str, str, str]]) -> bool:
 
 def _file_issues(problems: Problems) -> Iterator[Issue]:
     """What the listing of the files came upon."""
-    for line in problems.lines():
-        kind, _, text = line.partition(": ")
-        yield Issue("", text.partition(": ")[0].partition(" and ")[0], kind, text)
+    for kind, file, line in problems.told():
+        yield Issue("", file, kind, line)
 
 
 def _emptiness(cases: Sequence[Case]) -> Iterator[Issue]:

@@ -66,6 +66,11 @@ def look_at_file(
     held = hold(root, records[0], classes)
     looked = [look(root, record, classes, styled) for record in records]
     del held
+    told: set[tuple[str, ...]] = set()
+    for record, (case, issues) in zip(records, looked, strict=True):
+        if case is not None and record.masks and record.masks not in told:  # once a file, whichever planes are there
+            told.add(record.masks)
+            issues.extend(_places(root, record))
     return looked
 
 
@@ -92,7 +97,6 @@ def look(root: Path, record: Record, classes: int, styled: bool = False) -> tupl
     if labels is not None:
         issues += check_mask(record, [] if record.vote else parts, labels)
         issues += _markers(record, rgb, grey, labels)
-        issues += _places(root, record)
     issues += _texts(record, grey, None if labels is None else labels > 0)
     case = _case(record, rgb, grey, labels)
     return replace(case, features=style_features(grey)) if styled else case, issues
@@ -142,8 +146,8 @@ def _markers(record: Record, rgb: Labels, grey: Labels, labels: Labels) -> Itera
 
 
 def _places(root: Path, record: Record) -> Iterator[Issue]:
-    """Masks that lie more than half a voxel away from their image by the headers, told once a file."""
-    if record.frame is None or record.frame.number or record.frame.time or not is_nifti_name(record.image):
+    """Masks that lie more than half a voxel away from their image by the headers."""
+    if record.frame is None or not is_nifti_name(record.image):
         return
     header = nifti.read_header(resolve_inside(root, record.image))
     limit = min((mm for mm in header.spacing if mm), default=1.0) / 2
