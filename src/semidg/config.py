@@ -29,8 +29,8 @@ class SpatialConfig(Model):
 
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
-    scale: tuple[float, float] = (0.8, 1.25)
-    """Range of the zoom factor, drawn log-uniformly."""
+    scale: tuple[Positive, Positive] = (0.8, 1.25)
+    """Range of the zoom factor, drawn log-uniformly; the smaller first."""
     translate: Fraction = 0.1
     """Largest shift, as a part of the side."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 15.0
@@ -39,6 +39,12 @@ class SpatialConfig(Model):
     """Largest additive change of grey level."""
     contrast: Fraction = 0.2
     """Largest relative change of contrast."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SpatialConfig:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"spatial.scale {self.scale[0]:g} to {self.scale[1]:g}: the smaller factor comes first")
+        return self
 
 
 class NetworkConfig(Model):
@@ -55,7 +61,7 @@ class NetworkConfig(Model):
     class_names: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers, background first; empty: background and lesion, or numbers
     where there are more than two."""
-    atrous_rates: tuple[int, int, int] = (12, 24, 36)
+    atrous_rates: tuple[PositiveInt, PositiveInt, PositiveInt] = (12, 24, 36)
     """Dilations of the ASPP module (DeepLabV3+ only); above the side of its feature map a dilation does nothing."""
     dropout: Fraction = 0.5
     """Dropout in the ASPP module (DeepLabV3+ only)."""
@@ -169,7 +175,7 @@ class ExperimentConfig(Model):
 
     name: str = "experiment"
     """Name of the experiment, shown in tables."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of initialisation, labelled draw, batches and augmentation."""
     labelled: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Part of the training images whose labels are used, drawn at random by group."""

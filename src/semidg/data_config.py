@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from semidg.method_config import Fraction, Model, PositiveInt
+from semidg.method_config import Fraction, Model
 
 LayoutName = Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"]
 
@@ -61,7 +61,7 @@ class DataConfig(Model):
     left-right (x), front-back (y) or head-feet (z). Predicted masks fit their file in both."""
     all_times: bool = False
     """M&Ms: also use the times without masks, as unlabelled images."""
-    size: PositiveInt = 128
+    size: Annotated[int, Field(ge=16)] = 128
     """Side in pixels of the square the networks see; masks are scored at the original size."""
     channels: Literal[1, 3] = 3
     """Channels the images are read with: 1 (grey) or 3 (RGB)."""

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from semidg.data.csv_layout import join_masks, split_masks
 from semidg.data.index import build_index, read_index, write_index
+from semidg.data.reading import record_mask
 from semidg.errors import DataError
 from semidg.types import Frame
 
-from .support import make_folders, save, save_nifti, square, texture
+from .support import make_folders, save, save_nifti, save_series, square, texture
 
 
 def _table(root: Path, text: str, images: int = 4) -> Path:
@@ -176,3 +177,34 @@ def test_a_volume_is_all_of_its_slices_or_the_one_that_is_named(tmp_path: Path) 
 @given(st.lists(st.text(min_size=1), max_size=4))
 def test_mask_cells_are_read_as_they_were_written(masks: list[str]) -> None:
     assert split_masks(join_masks(tuple(masks))) == tuple(masks)
+
+
+def test_the_distance_of_planes_in_a_table_wins_over_that_of_the_file(tmp_path: Path) -> None:
+    save_nifti(tmp_path / "v.nii.gz", np.stack([texture(k) for k in range(3)], -1), (0.5, 0.5, 3))
+    save_series(tmp_path / "s", np.stack([texture(10 + k) for k in range(3)]), ImagePositionPatient=None)
+    lines = ["v.nii.gz,8", *(f"s/{k}.dcm,4" for k in (1, 2, 3))]
+    (tmp_path / "t.csv").write_text("image,slice_mm\n" + "\n".join(lines) + "\n")
+    assert {r.image[0]: r.slice_mm for r in build_index(tmp_path / "t.csv").records} == {"v": 8, "s": 4}
+
+
+def test_a_volume_stands_whole_or_by_planes(tmp_path: Path) -> None:
+    save_nifti(tmp_path / "v.nii.gz", np.stack([texture(k) for k in range(12)], -1), (0.5, 0.5, 3))
+    for lines in ("v.nii.gz,\nv.nii.gz,z1\n", "v.nii.gz,z1\nv.nii.gz,\n"):
+        (tmp_path / "t.csv").write_text("image,frame\n" + lines)
+        with pytest.raises(DataError, match=r"v\.nii\.gz stands whole and with a frame, here and in line 2"):
+            build_index(tmp_path / "t.csv")
+
+
+def test_an_index_keeps_the_value_of_unknown_pixels_as_a_table(tmp_path: Path) -> None:
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:10] = 9
+    save(tmp_path / "d" / "a" / "images" / "1.png", texture(1))
+    save(tmp_path / "d" / "a" / "masks" / "1.png", mask)
+    index = build_index(tmp_path / "d", ignore_label=9)
+    write_index(index, tmp_path / "d" / "index.csv")
+    again = build_index(tmp_path / "d" / "index.csv")
+    assert again.records[0].ignore == 9
+    assert (record_mask(tmp_path / "d", again.records[0]) == record_mask(index.root, index.records[0])).all()
+    (tmp_path / "d" / "t.csv").write_text("image,mask,ignore\na/images/1.png,a/masks/1.png,-9\n")
+    with pytest.raises(DataError, match="ignore '-9': a number of 0 or more"):
+        build_index(tmp_path / "d" / "t.csv")

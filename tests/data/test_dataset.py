@@ -19,7 +19,7 @@ from semidg.data.images import read_image, read_mask, resize_image, resize_mask
 from semidg.data.index import Index, build_index
 from semidg.errors import DataError
 
-from .support import largest_file, make_folders, save, square, texture
+from .support import largest_file, make_folders, save, save_series, square, texture
 
 
 @pytest.fixture
@@ -286,3 +286,17 @@ def test_the_cache_of_the_real_busi_data(busi_index: Index, tmp_path: Path, buil
     areas = cache.masks.mean(axis=(1, 2))
     assert np.median(areas) == pytest.approx(0.058, abs=0.002)
     assert areas.min() > 0
+
+
+def test_a_changed_slice_that_is_not_listed_makes_the_cache_anew(tmp_path: Path, builds: list[Path]) -> None:
+    """The grey values of a series are those of all its files."""
+    paths = save_series(tmp_path / "d" / "s", np.stack([texture(k).astype(np.int16) * 9 for k in range(4)]))
+    (tmp_path / "d" / "t.csv").write_text("image\ns/1.dcm\ns/2.dcm\n")
+    index = build_index(tmp_path / "d" / "t.csv")
+    one = _open(index, tmp_path / "cache").images[:].copy()
+    _open(index, tmp_path / "cache")
+    assert len(builds) == 1
+    save_series(tmp_path / "d" / "s", np.stack([texture(k).astype(np.int16) * (90 if k == 0 else 9) for k in range(4)]))
+    assert paths[0].name == "4.dcm"
+    assert (_open(index, tmp_path / "cache").images[:] != one).any()
+    assert len(builds) == 2

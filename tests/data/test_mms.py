@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -111,3 +113,19 @@ def test_too_few_classes_two_tables_and_a_table_without_a_column_are_refused(tmp
     table.write_text(table.read_text().replace("Vendor,Centre", "Maker,Centre"))
     with pytest.raises(DataError, match="no column Vendor"):
         build_index(root, classes=4)
+
+
+@pytest.mark.parametrize("orientation", ["stored", "patient"])
+def test_the_stack_is_cut_across_wherever_the_patient_lies(
+    tmp_path: Path, orientation: Literal["stored", "patient"]
+) -> None:
+    make_mms(tmp_path)
+    code = "Testing/D6P7Q8/D6P7Q8"
+    axes = np.array([[0, 0, 9.6, 0], [1.2, 0, 0, 0], [0, 1.2, 0, 0], [0, 0, 0, 1]])  # the stack lies left to right
+    for name in (f"{code}_sa.nii.gz", f"{code}_sa_gt.nii.gz"):
+        image = nib.load(tmp_path / name)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), axes), tmp_path / name)
+    records = [r for r in build_index(tmp_path, classes=4, orientation=orientation).records if r.domain == "D"]
+    assert len(records) == 2
+    assert {sorted((r.width, r.height)) == [8, 10] for r in records} == {True}
+    assert [r.slice_mm for r in records] == [pytest.approx(9.6)] * 2

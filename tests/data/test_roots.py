@@ -100,3 +100,17 @@ def test_problems_of_all_roots_are_listed_together(tmp_path: Path) -> None:
     assert "mask without image (2;" in str(caught.value)
     assert "a: x/masks/lost.png" in str(caught.value)
     assert "b: x/masks/lost.png" in str(caught.value)
+
+
+def test_a_run_finds_its_data_beside_another_data_set(tmp_path: Path) -> None:
+    """The root of BUSI was found by its layout; that of a table is its folder, whatever lies there."""
+    root = tmp_path / "z"
+    make_busi(root / "BUSI")
+    make_folders(root / "other_data", domains=("x",))
+    (root / "t.csv").write_text("image\nother_data/x/images/0.png\nother_data/x/images/1.png\n")
+    for given, layout, again in ((root, "busi", root), (root / "t.csv", "csv", root), (root / "t.csv", "auto", root)):
+        index = build_index(given, layout)
+        write_index(index, tmp_path / "index.csv")
+        found = read_index(tmp_path / "index.csv", again, layout=layout)
+        assert found.records == index.records
+        assert all((found.root / record.image).is_file() for record in found.records)

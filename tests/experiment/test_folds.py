@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +17,7 @@ from killed import exit_code, score_until_the_second_fold
 from semidg.config import ExperimentConfig
 from semidg.data.index import Index, build_index
 from semidg.errors import ConfigError, RunError, SplitError
-from semidg.experiment.folds import fold_splits, make_folds
+from semidg.experiment.folds import fold_config, fold_splits, make_folds
 from semidg.experiment.label_quality import Quality, score_by_folds
 from semidg.types import Record
 from tests_support import tiny_config
@@ -165,3 +166,14 @@ def test_a_wrong_configuration_does_not_hold_the_place(index: Index, phantom: Pa
     with pytest.raises(ConfigError, match="resnet_18"):
         score_by_folds(wrong, index, 2, tmp_path / "out", CPU)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_folds_of_several_roots_read_the_folder_above_them(phantom: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(phantom, tmp_path / "other")
+    config = config_of(phantom)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"more_roots": (other,)})})
+    alone = fold_config(config, build_index(phantom, more_roots=[other]))
+    assert alone.data.more_roots == ()
+    assert alone.data.root is not None
+    assert phantom.is_relative_to(alone.data.root)
+    assert other.is_relative_to(alone.data.root)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from semidg.data.index import Index, build_index, read_index
 from semidg.data.lists import read_split
-from semidg.errors import RunError
+from semidg.errors import DataError, RunError
 from semidg.experiment import label_quality
 from semidg.experiment.label_quality import CREDIT, learnt, mask_quality, score_with_run, shortfall, surprise
 from semidg.experiment.run import train
@@ -176,3 +176,26 @@ def test_a_run_without_a_model_and_a_folder_without_a_run_are_named(
     monkeypatch.setattr(label_quality, "load_bundle", missing)
     with pytest.raises(RunError, match=r"model\.safetensors"):
         score_with_run(run, index, CPU)
+
+
+def test_an_index_that_names_the_images_otherwise_is_refused(run: Path, phantom: Path, tmp_path: Path) -> None:
+    """No mask that the run learnt is scored because its id is another one."""
+    paths = sorted(phantom.rglob("images/*.png"))
+    (phantom / "t.csv").write_text(
+        "id,image\n" + "".join(f"n{k},{p.relative_to(phantom)}\n" for k, p in enumerate(paths))
+    )
+    try:
+        other = build_index(phantom / "t.csv")
+    finally:
+        (phantom / "t.csv").unlink()
+    with pytest.raises(DataError, match=r"none of the images that it learnt from.* has its id in this index"):
+        learnt(run, other)
+
+
+def test_the_twins_of_an_image_that_the_index_lacks_are_learnt_too(run: Path, index: Index) -> None:
+    labelled = sorted(parts(run, index)["labelled"])
+    lost = next(r for r in index.records if r.id == labelled[0])
+    others = [r for r in index.records if r.id != lost.id and r.group == lost.group]
+    less = replace(index, records=tuple(r for r in index.records if r.id != lost.id))
+    assert learnt(run, less) == learnt(run, index) - {lost.id}
+    assert {r.id for r in others if r.labelled} <= learnt(run, less)

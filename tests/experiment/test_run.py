@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from killed import exit_code, train_until
+from semidg.config import parse_config
 from semidg.errors import ConfigError, NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS
 from semidg.experiment import run as run_module
@@ -292,3 +293,52 @@ def test_activation_checkpointing_trains_the_same_and_a_run_can_be_resumed_with_
     assert rows(tmp_path / "run") == rows(finished[0])
     for name, tensor in weights(finished[0]).items():
         assert torch.equal(weights(tmp_path / "run")[name], tensor), name
+
+
+def test_lightning_brings_no_checkpoint_of_its_own_not_even_under_slurm(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of something else in the working folder was loaded over our state, and its step taken for ours."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "job", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0",
+                        "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    (here / "hpc_ckpt_1.ckpt").write_bytes(b"of something else")
+    before = {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGTERM)}
+    short = tiny_config(phantom).trainer.model_dump() | {"max_steps": 2}
+    train(tiny_config(phantom, trainer=short), tmp_path / "run", score=None)
+    assert [row["step"] for row in rows(tmp_path / "run")] == ["1", "2"]
+    assert [path.name for path in here.iterdir()] == ["hpc_ckpt_1.ckpt"]
+    assert {n: signal.getsignal(n) for n in before} == before
+
+
+def test_a_run_without_validation_has_a_last_row(phantom: Path, tmp_path: Path) -> None:
+    config = tiny_config(phantom)
+    trainer = config.trainer.model_copy(update={"max_steps": 5, "log_every": 3})
+    data = config.data.model_copy(update={"split": config.data.split.model_copy(update={"validation": 0.0})})
+    train(config.model_copy(update={"trainer": trainer, "data": data}), tmp_path / "run", score=None)
+    assert [row["step"] for row in rows(tmp_path / "run")] == ["3", "5"]
+
+
+def test_nan_in_the_warm_up_names_the_term_that_was_there(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semidg.methods.dual_level import DualLevel
+
+    original = DualLevel.losses
+    monkeypatch.setattr(DualLevel, "losses", lambda *a: {k: v * float("nan") for k, v in original(*a).items()})
+    config = tiny_config(phantom, method={"name": "dual_level", "ramp": {"warmup": 0.9, "end": 0.95}})
+    with pytest.raises(NonFiniteLossError, match="the loss term supervised became NaN"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": -1}, {"seed": 2**32}, {"network": {"atrous_rates": [0, 6, 12]}}, {"spatial": {"scale": [0, 1.2]}},
+     {"spatial": {"scale": [1.2, 0.8]}}, {"data": {"size": 4}}],
+)  # fmt: skip
+def test_values_that_would_end_in_the_middle_of_a_training_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        parse_config(change, "tests")

@@ -14,7 +14,7 @@ from semidg.errors import ConfigError
 from semidg.networks import weights
 from semidg.networks.ema import MovingAverage, make_teacher
 from semidg.networks.ensemble import Ensemble
-from semidg.networks.factory import make_network, make_pair
+from semidg.networks.factory import has_idle_parameters, make_network, make_pair
 
 SMALL = NetworkConfig(encoder="tu-test_efficientnet", weights="none", atrous_rates=(1, 2, 3))
 LITE = NetworkConfig(weights="package")
@@ -158,3 +158,15 @@ def test_ensemble_averages_probabilities_and_restores_the_mode() -> None:
     torch.testing.assert_close(ensemble.predict(x), (each[0] + each[1]) / 2)
     torch.testing.assert_close(each.sum(2), torch.ones(2, 2, 32, 32))
     torch.testing.assert_close(each, ensemble.predict_each(x))  # eval mode: no dropout, statistics not moved
+
+
+@pytest.mark.parametrize(("encoder", "idle"), [("efficientnet-b0", True), ("tu-test_efficientnet", False)])
+def test_parameters_that_have_no_part_are_found_and_nothing_is_changed(encoder: str, idle: bool) -> None:
+    network = make_network(SMALL.model_copy(update={"encoder": encoder}), 1, 0).train()
+    network.model.decoder.eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert has_idle_parameters(network) == idle
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert network.training
+    assert not network.model.decoder.training
+    assert all(p.grad is None for p in network.parameters())

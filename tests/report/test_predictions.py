@@ -266,3 +266,25 @@ def test_the_folder_of_results_may_hold_the_images_but_not_be_theirs(
     assert pd.read_csv(source / "out" / "predictions.csv")["image"].tolist() == [str(source / "a.png")]
     assert main(["predict", str(model), str(source), "--out", str(tmp_path / "x"), "--batch", "0"]) == 2
     assert "--batch 0: at least 1 is needed" in capsys.readouterr().err
+
+
+def test_an_image_that_changes_while_its_shard_is_computed_is_computed_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    old, new = (np.random.default_rng(k).integers(0, 256, (20, 30), dtype=np.uint8) for k in (1, 2))
+    Image.fromarray(old).save(source / "a.png")
+    save = predictor_module.save_png
+
+    def late(array: Any, path: Path, *more: Any) -> None:
+        save(array, path, *more)
+        Image.fromarray(new).save(source / "a.png", compress_level=0)
+
+    jobs = find_jobs([source], out)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor_module, "save_png", late)
+        predict_shards(Settings(model, Options(2, 1)), jobs, out)
+    of_old = (out / "a_confidence.png").read_bytes()
+    predict_shards(Settings(model, Options(2, 1)), jobs, out, resume=True)
+    assert (out / "a_confidence.png").read_bytes() != of_old

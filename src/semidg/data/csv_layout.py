@@ -19,7 +19,7 @@ from semidg.types import Frame, Record
 #: Columns with a meaning; ``mask`` and ``masks`` are one. Others are passed over.
 COLUMNS = (
     *("image", "id", "mask", "masks", "domain", "class", "group"),
-    *("row_mm", "column_mm", "frame", "slice_mm", "vote", "series"),
+    *("row_mm", "column_mm", "frame", "slice_mm", "vote", "series", "ignore"),
 )
 
 _VOTES = {"": False, "no": False, "yes": True}
@@ -117,14 +117,27 @@ def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
         frame,
         parse_slice_mm(row["slice_mm"]),
         parse_vote(row["vote"]),
-        None,
+        parse_ignore(row["ignore"]),
         series,
     )
+
+
+def parse_ignore(text: str) -> int | None:
+    """The value in masks of pixels that are not known, empty for none; raises ValueError."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"ignore {text!r}: a number of 0 or more is needed")
+    return int(text)
 
 
 def _refuse_twice(record: Record, line: int, seen: dict[tuple[str, object], int]) -> None:
     """Note image and id of a line in ``seen``; raise DataError if one of them stood in a line before."""
     image = record.image + (f", frame {record.frame}," if record.frame else "")
+    other = seen.get(("whole" if record.frame else "frames", record.image))
+    if other is not None:
+        raise DataError(f"the image {record.image} stands whole and with a frame, here and in line {other}")
+    seen.setdefault(("frames" if record.frame else "whole", record.image), line)
     keys: dict[tuple[str, object], str] = {
         ("image", (record.image, record.frame)): f"the image {image}",
         ("id", record.id): f"the id {record.id!r}",

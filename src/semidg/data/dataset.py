@@ -13,19 +13,19 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.data.images import resize_image, resize_mask
+from semidg.data.images import is_dicom_name, resize_image, resize_mask
 from semidg.data.paths import cpu_threads, resolve_inside
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.errors import DataError
 from semidg.types import IGNORE_INDEX, Record
 
-_VERSION = 1
+_VERSION = 2  # one more with every change of what is decoded from a file
 _CHECKED_BYTES = 512 * 2**20  # of a larger cache only evenly spaced rows are compared with their checksum
 
 
@@ -115,7 +115,11 @@ def open_cache(
 def _key(root: Path, records: Sequence[Record], size: int, channels: int, classes: int) -> str:
     """Hash of everything the cache depends on."""
     sources = []
+    folders: dict[str, list[object]] = {}  # a series is shown by the grey values of all its files, listed or not
     for record in records:
+        if record.series and (folder := PurePosixPath(record.series).parent.as_posix()) not in folders:
+            files = sorted(p for p in resolve_inside(root, folder).iterdir() if is_dicom_name(p.name))
+            folders[folder] = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
         for relative in (record.image, *record.masks):
             path = resolve_inside(root, relative)
             try:
@@ -128,7 +132,7 @@ def _key(root: Path, records: Sequence[Record], size: int, channels: int, classe
             if record.ignore is not None:
                 source.append({"ignore": record.ignore})
             sources.append(source)
-    content = json.dumps([_VERSION, str(root.resolve()), size, channels, classes, sources])
+    content = json.dumps([_VERSION, str(root.resolve()), size, channels, classes, sources, folders])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -60,8 +60,8 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
     planes of a file belong together is seen from their file (``duplicates.twin_groups``).
 
     The numbers in the ids have as many digits as the last one needs, so that ids sort as the planes do. A spacing that
-    the record has (spacing.csv) wins over that of the file. times: which times of a series are meant, by default all.
-    Raises DataError on a time that the file does not have.
+    the record has (spacing.csv, a table) wins over that of the file. times: which times of a series are meant, by
+    default all. Raises DataError on a time that the file does not have.
     """
     known = replace(record, spacing=record.spacing or planes.spacing, width=planes.width, height=planes.height)
     if planes.frames is None:
@@ -78,7 +78,7 @@ def expand(record: Record, planes: Planes, times: Sequence[int] | None = None) -
     for frame in frames:
         time = "" if frame.time is None else f"t{frame.time:0{time_digits}}"
         name = f"{record.id}/{time}{frame.axis}{frame.number:0{digits}}"
-        found.append(replace(known, id=name, frame=frame, slice_mm=planes.slice_mm))
+        found.append(replace(known, id=name, frame=frame, slice_mm=record.slice_mm or planes.slice_mm))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semidg.data.csv_layout import join_masks, parse_slice_mm, parse_vote, split_masks
+from semidg.data.csv_layout import join_masks, parse_ignore, parse_slice_mm, parse_vote, split_masks
 from semidg.data.layouts import locate
 from semidg.data.paths import printable, resolve_inside
 from semidg.data.roots import roots_of
@@ -73,10 +73,12 @@ def write_index(index: Index, path: Path) -> None:
             writer.writerow((*row, *plane, *unknown, *((r.series,) if serial else ())))
 
 
-def read_index(path: Path, root: Path, more_roots: Sequence[Path] = ()) -> Index:
+def read_index(path: Path, root: Path, more_roots: Sequence[Path] = (), layout: str = "auto") -> Index:
     """Read an index.csv and check that its paths stay below ``root``; the image files themselves are not opened.
 
-    With ``more_roots`` paths start from the common folder, and each must lie in one of the roots. Raises DataError
+    layout: as in ``data`` of the configuration. Paths start from the root of the layout, or from ``root`` itself where
+    the first image lies there. With ``more_roots`` they start from the common folder, and each must lie in one of the
+    roots. Raises DataError
     that names the row on a missing column, a bad number, a doubled id or a path that leaves the root.
     """
     inside: list[Path] = []
@@ -85,7 +87,7 @@ def read_index(path: Path, root: Path, more_roots: Sequence[Path] = ()) -> Index
         layout = "several"
     else:
         try:
-            located, layout = locate(Path(root))
+            located, layout = locate(Path(root), layout)
         except DataError:
             if not Path(root).is_dir():
                 raise
@@ -102,6 +104,10 @@ def read_index(path: Path, root: Path, more_roots: Sequence[Path] = ()) -> Index
     if missing:
         what = f"the column(s) {', '.join(missing)} are missing" if rows else "no image is listed"
         raise DataError(f"{path}: {what}; make it again with `semidg index`")
+    if not more_roots and Path(root).is_dir():
+        first = rows[0]["image"]
+        if not (located / first).exists() and (Path(root) / first).exists():  # a table's folder that holds a data set
+            located, layout = Path(root), "csv"
     records: list[Record] = []
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -151,6 +157,6 @@ def _record(row: dict[str, str], root: Path) -> Record:
         Frame.parse(frame) if frame else None,
         parse_slice_mm(slice_mm),
         parse_vote(vote),
-        int(ignore) if (ignore := row.get(IGNORE_COLUMN, "")) else None,
+        parse_ignore(row.get(IGNORE_COLUMN, "")),
         series,
     )

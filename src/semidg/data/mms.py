@@ -67,7 +67,7 @@ def find_records(
         case = cases[code]
         given = () if "Unlabeled" in PurePosixPath(path).parts or code not in masks else (masks[code],)
         record = Record(code, path, given, case.vendor, "", code, 0, 0)
-        across: Axis = "z" if axis == "auto" else axis
+        across: Axis = "z" if axis == "auto" and orientation == "stored" else axis  # the stack, wherever it turns to
         planes = in_planes(root, [record], problems, across, orientation, excluded=excluded)
         if planes == [record]:  # a bad file that is left out
             records.append(record)

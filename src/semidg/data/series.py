@@ -47,9 +47,9 @@ def join_series(
             text = f"{root / name}: is not among the files of its series in that folder (a hidden file?); rename it"
             problems.add("file that cannot be used", text)
         else:
-            spacing = record.spacing or series.spacing
+            spacing, slice_mm = record.spacing or series.spacing, record.slice_mm or series.slice_mm
             frame = Frame("z", series.files.index(name))
-            volume = replace(record, spacing=spacing, slice_mm=series.slice_mm, frame=frame, series=series.files[0])
+            volume = replace(record, spacing=spacing, slice_mm=slice_mm, frame=frame, series=series.files[0])
             found.append(volume if volume.group else replace(volume, group=f"series {place.series}"))
     for text in told:
         problems.add("series that is no volume", text)

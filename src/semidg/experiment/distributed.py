@@ -73,7 +73,7 @@ def find_place(config: TrainerConfig) -> Place | None:
     if SLURMEnvironment.detect() and tasks > 1:
         _check("srun", tasks, config)
         try:
-            found = SLURMEnvironment()
+            found = SLURMEnvironment(auto_requeue=False)  # which would write and read checkpoints of its own
         except RuntimeError as error:
             raise ConfigError(f"SLURM: {error}") from error
         return Place(found.global_rank(), found.local_rank(), world, found)

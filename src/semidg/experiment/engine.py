@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import cast
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from semidg.config import ExperimentConfig, TrainerConfig
 from semidg.experiment.distributed import Place, strategy
 from semidg.methods.base import Method
-from semidg.networks.compilation import compile_networks
-from semidg.networks.factory import SegmentationNetwork
+from semidg.networks.compilation import compile_networks, uncompiled
+from semidg.networks.factory import SegmentationNetwork, has_idle_parameters
 from semidg.networks.recompute import recompute_blocks
 
 
@@ -46,7 +48,9 @@ def make_trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=config.trainer.devices,
         num_nodes=config.trainer.nodes,
-        strategy=strategy(place, find_unused=len(method.heads) > 0),  # in the warm-up a head may be idle
+        strategy=strategy(place, find_unused=place.world > 1 and _idles(config.trainer, method)),
+        plugins=[LightningEnvironment()] if place.world == 1 else None,  # not SLURM, which comes with checkpoints
+        default_root_dir=os.devnull,  # a checkpoint of something else that lies in the working folder would be loaded
         precision=precision,  # type: ignore[arg-type]
         max_epochs=1,
         max_steps=steps,
@@ -57,6 +61,14 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _idles(config: TrainerConfig, method: Method) -> bool:
+    """Whether a step may leave a parameter without a gradient: a head in the warm-up, or a layer of the encoder that is
+    not on the way to the decoder."""
+    network = cast(SegmentationNetwork, method.networks[0])
+    with uncompiled(config.compile):
+        return len(method.heads) > 0 or has_idle_parameters(network)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,16 +140,37 @@ def estimate(config: ExperimentConfig, report: Report | None = None) -> Estimate
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         threads=torch.get_num_threads(),
         precision=precision,
-        compiling=max(0.0, every[0] - statistics.median(times)) if c.compile else 0.0,
+        compiling=_compiling(config, method, prepared, device, precision, every) if c.compile else 0.0,
         other=other,
     )
 
 
+def _compiling(
+    config: ExperimentConfig,
+    method: Method,
+    prepared: Prepared,
+    device: torch.device,
+    precision: str,
+    times: Sequence[float],
+) -> float:
+    """Seconds that the first step with unlabelled images, that of ``times``, and one of the warm-up, with labelled
+    images alone, took longer than others."""
+    (first,), _ = _time(config, method, prepared, device, precision, 1, done=0)
+    return sum(max(0.0, seconds - statistics.median(times[1:] or times)) for seconds in (times[0], first))
+
+
 def _time(
-    config: ExperimentConfig, method: Method, prepared: Prepared, device: torch.device, precision: str, steps: int
+    config: ExperimentConfig,
+    method: Method,
+    prepared: Prepared,
+    device: torch.device,
+    precision: str,
+    steps: int,
+    done: int | None = None,
 ) -> tuple[list[float], dict[str, Any]]:
-    """Seconds of each of the last ``steps`` of the training, and the state of the optimiser."""
-    module, clock = MethodModule(method, config, config.trainer.max_steps - steps), _Clock()
+    """Seconds of each of ``steps`` of the training, the last ones or those after ``done``, and the state of the
+    optimiser."""
+    module, clock = MethodModule(method, config, config.trainer.max_steps - steps if done is None else done), _Clock()
     with signals_restored(), quiet():
         trainer = make_trainer(config, Place(), method, device, precision, clock, steps)
         trainer.fit(module, training_loader(prepared.cache, prepared.split, config, module.step))
@@ -200,7 +221,7 @@ def estimate_text(config: ExperimentConfig, found: Estimate) -> str:
             f"{config.name}: {config.method.name}, {found.steps} steps on {found.device}, {found.threads} thread"
             f"{'s' * (found.threads != 1)}, precision {found.precision}",
             f"training     {_duration(found.training):>12}   {median:.3f} s a step, {least:.3f} to {most:.3f}",
-            *([f"compiling    {_duration(found.compiling):>12}   in the first step"] if found.compiling else []),
+            *([f"compiling    {_duration(found.compiling):>12}   in all"] if found.compiling else []),
             *([_compared(*found.other)] if found.other else []),
             f"validation   {_duration(found.validation):>12}",
             f"checkpoints  {_duration(found.checkpoints):>12}",

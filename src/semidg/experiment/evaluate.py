@@ -71,14 +71,14 @@ def evaluate_elsewhere(
     what = f"labelled images of {root.name}"
     meta = read_json(run / "split" / "split.json")
     own, target = protocol_of(data.split, meta), target_of(data.split, meta)
-    scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"], own.selection, target)
+    scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"], own.selection, target, root)
     return _evaluate(run, out, other, scored, device, report)
 
 
 @dataclass(frozen=True)
 class _Scored:
     """What is scored, and by which protocol; ``part`` is None for another data set. chosen_on, target: part on which
-    the checkpoint was chosen, and domain that the training did not see."""
+    the checkpoint was chosen, and domain that the training did not see. root: of another data set, as it was given."""
 
     index: Index
     cache: ImageCache
@@ -88,6 +88,7 @@ class _Scored:
     protocol: Protocol
     chosen_on: str
     target: str | None
+    root: Path | None = None
 
     @classmethod
     def of(cls, prepared: Prepared, part: str, config: ExperimentConfig) -> _Scored:
@@ -142,7 +143,7 @@ def _evaluate(
         "labelled": config.labelled,
         "seed": config.seed,
         "data": scored.what,
-        **({} if scored.part else {"root": str(scored.index.root.resolve())}),
+        **({} if scored.root is None else {"root": str(scored.root.resolve())}),
         "protocol": scored.protocol.name,
         "mark": scored.protocol.mark,
         "target": scored.target,

@@ -71,7 +71,7 @@ def fold_config(config: ExperimentConfig, index: Index) -> ExperimentConfig:
     split = config.data.split.model_copy(
         update={"protocol": "grouped", "test": 0.0, "target": None, "reserve": 0.0, "oracle": False, "lists": None}
     )
-    data = config.data.model_copy(update={"root": index.root.resolve(), "split": split})
+    data = config.data.model_copy(update={"root": index.root.resolve(), "more_roots": (), "split": split})
     return config.model_copy(update={"data": data, "labelled": 1.0})
 
 

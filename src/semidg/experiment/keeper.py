@@ -91,7 +91,7 @@ class Keeper(L.Callback):
             self.listener.step(step)
         validated = self.validates and (step % c.eval_every == 0 or final)
         scores = self._validate(module) if validated else {}
-        if validated or step % c.log_every == 0 or stop:
+        if validated or step % c.log_every == 0 or stop or final:
             row = self._row(trainer, module) | scores
             if self.metrics is not None:
                 self.metrics.append(row)
@@ -121,14 +121,18 @@ class Keeper(L.Callback):
     def _should_stop(self) -> bool:
         """Whether any rank got a signal."""
         if self.place.world > 1:
-            self.stop_signal = largest(self.stop_signal or 0) or None
+            asked = largest(self.stop_signal or 0)
+            if asked:  # else one that has come meanwhile counts in the next step
+                self.stop_signal = asked
+            return bool(asked)
         return self.stop_signal is not None
 
     def _terms(self, module: MethodModule) -> list[list[float]]:
         """The terms of each step since the last row, means over the ranks; raises NonFiniteLossError if one is not
         finite."""
         names = module.method.terms
-        table = torch.stack([torch.stack([t.get(n, t["supervised"] * 0) for n in names]) for t, _ in self.window])
+        none = torch.zeros_like(self.window[0][0]["supervised"])
+        table = torch.stack([torch.stack([t.get(n, none) for n in names]) for t, _ in self.window])
         with ranks.together():
             values: list[list[float]] = ranks.mean(table).cpu().tolist()
         first = module.step - len(self.window)

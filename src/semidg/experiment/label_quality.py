@@ -22,6 +22,7 @@ from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache
 from semidg.data.index import Index, read_index
 from semidg.data.lists import read_split
+from semidg.errors import DataError
 from semidg.evaluation.confidence import FLOOR, temper
 from semidg.evaluation.predict import label_map
 from semidg.experiment.bundle import load_bundle, to_inference
@@ -90,15 +91,16 @@ def score_by_folds(
 def learnt(run: Path, index: Index) -> frozenset[str]:
     """Ids of the images of ``index`` with a mask that the run learnt from: by their own mask, or by a near-duplicate's.
 
-    Images are told by their id. Raises RunError, DataError and SplitError for a damaged run folder.
+    Images are told by their id. Raises RunError, DataError and SplitError for a damaged run folder, and DataError where
+    ``index`` names none of the images that the run learnt from.
     """
-    return _learnt(_parts(run, index), index)
+    return _learnt(run, index, _parts(run, index))
 
 
 def held_out_of_run(run: Path, index: Index, device: torch.device, progress: Report | None = None) -> Iterator[HeldOut]:
     """What ``score_with_run`` scores."""
     config, parts = open_config(run), _parts(run, index)
-    seen = _learnt(parts, index)
+    seen = _learnt(run, index, parts)
     source = {name: f"{part} part of {run.name}" for part, names in parts.items() for name in names}
     records = [record for record in index.records if record.labelled and record.id not in seen]
     cache = open_images(config, index, progress)
@@ -178,8 +180,18 @@ def _parts(run: Path, index: Index) -> dict[str, frozenset[str]]:
     return {name: frozenset(record.id for record in records) for name, records in split.parts().items()}
 
 
-def _learnt(parts: dict[str, frozenset[str]], index: Index) -> frozenset[str]:
-    groups = {record.group for record in index.records if record.id in parts["labelled"]}
+def _learnt(run: Path, index: Index, parts: dict[str, frozenset[str]]) -> frozenset[str]:
+    """By the groups of the index and by those of the run: an image that the index lacks has twins all the same."""
+    labelled = parts["labelled"]
+    if not any(record.id in labelled for record in index.records):
+        raise DataError(
+            f"{run}: none of the images that it learnt from, such as {min(labelled)}, has its id in this index; audit "
+            "the data set as the run was given it: the same root or roots, or the same table"
+        )
+    own = read_index(run / "index.csv", index.root).records
+    theirs = {record.group for record in own if record.id in labelled}
+    twins = labelled | {record.id for record in own if record.group in theirs}
+    groups = {record.group for record in index.records if record.id in twins}
     return frozenset(record.id for record in index.records if record.labelled and record.group in groups)
 
 

@@ -40,7 +40,7 @@ def prepare(config: ExperimentConfig, run: Path | None = None, report: Report | 
     if data.root is None:
         raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
     if run is not None and (run / "split").is_dir():
-        index = read_index(run / "index.csv", data.root, data.more_roots)
+        index = read_index(run / "index.csv", data.root, data.more_roots, data.layout)
         split = read_split(run / "split", index.records, index.root)
     else:
         index = index_data(data, config.network.classes, progress=_named(report, "indexing"))

@@ -259,3 +259,5 @@ def _fit(
         trainer.fit(module, loader)
     if keeper.stop_signal is not None and module.step < c.max_steps:
         raise Stopped(run, module.step, keeper.stop_signal)
+    if module.step < c.max_steps:
+        raise RunError(f"{run}: the training ended after step {module.step} of {c.max_steps}; continue with --resume")

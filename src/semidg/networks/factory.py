@@ -104,6 +104,21 @@ def make_network(config: NetworkConfig, channels: int, seed: int) -> Segmentatio
     return SegmentationNetwork(model, channels)
 
 
+def has_idle_parameters(network: SegmentationNetwork) -> bool:
+    """Whether a parameter has no part in what the network says, such as the last convolution of smp's EfficientNets."""
+    modes = [(module, module.training) for module in network.modules()]
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    shape = (1, network.mean.shape[1], 64, 64)
+    try:
+        output = network.eval()(torch.zeros(shape, device=parameters[0].device))  # eval: statistics stay as they are
+        total = output.logits.float().sum() + output.features.float().sum()
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    finally:
+        for module, training in modes:
+            module.training = training
+    return any(gradient is None for gradient in gradients)
+
+
 def make_pair(config: NetworkConfig, channels: int, seed: int, count: int = 2) -> nn.ModuleList:
     """``count`` networks of one architecture and different initialisation (heads and every layer without ImageNet
     weights are drawn from different seeds; nothing is shared)."""

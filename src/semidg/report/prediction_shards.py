@@ -86,7 +86,9 @@ def predict_shards(
         else:
             left.append(job)
     taken, parts = like_frames(jobs), [left[k : k + size] for k in range(0, len(left), size)]
-    work = [Shard(settings, part, out.absolute(), notes.absolute(), taken) for part in parts]
+    work = [
+        Shard(settings, part, out.absolute(), notes.absolute(), taken, [_stamp(job) for job in part]) for part in parts
+    ]
     for shard in work:
         shard.note.unlink(missing_ok=True)
     problems: list[str] = []
@@ -122,6 +124,8 @@ class Shard:
     notes: Path
     taken: frozenset[Path] = frozenset()
     """Of all shards, see ``prediction_jobs.pieces``."""
+    stamps: Sequence[list[Any]] = ()
+    """Of the jobs as they were before any was begun: an image that changes meanwhile is computed again."""
 
     @property
     def note(self) -> Path:
@@ -144,11 +148,11 @@ class Shard:
         bad = {_key(job, self.out) for job in self.jobs if any(p.startswith(f"{job.image}:") for p in problems)}
         entries = {
             _key(job, self.out): {
-                "stamp": _stamp(job),
+                "stamp": stamp,
                 "rows": found[_key(job, self.out)],
                 "files": _written(found[_key(job, self.out)], self.out),
             }
-            for job in self.jobs
+            for job, stamp in zip(self.jobs, self.stamps, strict=True)
             if _key(job, self.out) not in bad
         }
         others = [row for key in bad for row in found[key]]

@@ -28,7 +28,7 @@ def scored_cases(run: Run, root: Path | None) -> tuple[Index, dict[str, Case]]:
     root = root or run.config.data.root
     if root is None or not root.exists():
         raise DataError(f"{run.path}: its images are not at {root}; say where they are with --root FOLDER")
-    index = read_index(run.path / "index.csv", root, more_roots)
+    index = read_index(run.path / "index.csv", root, more_roots, run.config.data.layout)
     records: Sequence[Record] = index.records
     if any(record.volume for record in records):  # a volume is scored on those of its planes that are in the test part
         records = read_split(run.path / "split", records, index.root).test
