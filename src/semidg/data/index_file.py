@@ -104,10 +104,8 @@ def read_index(path: Path, root: Path, more_roots: Sequence[Path] = (), layout: 
     if missing:
         what = f"the column(s) {', '.join(missing)} are missing" if rows else "no image is listed"
         raise DataError(f"{path}: {what}; make it again with `semidg index`")
-    if not more_roots and Path(root).is_dir():
-        first = rows[0]["image"]
-        if not (located / first).exists() and (Path(root) / first).exists():  # a table's folder that holds a data set
-            located, layout = Path(root), "csv"
+    if not more_roots and not _holds(located, rows[0]) and _holds(Path(root), rows[0]):
+        located, layout = Path(root), "csv"  # the folder of a table, which holds a data set too
     records: list[Record] = []
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -121,6 +119,13 @@ def read_index(path: Path, root: Path, more_roots: Sequence[Path] = (), layout: 
         seen.add(record.id)
         records.append(record)
     return Index(located, layout, tuple(records))
+
+
+def _holds(root: Path, row: dict[str, str]) -> bool:
+    try:
+        return (root / (row["image"] or "")).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _require_inside(root: Path, record: Record, roots: Sequence[Path]) -> None:
