@@ -32,6 +32,7 @@ def printed(name: str, arm: str) -> set[str]:
     ("name", "part"),
     [
         ("busi-main", "test"),
+        ("busi-methods", "test"),
         ("busi-length", "validation"),
         ("busi-tuning", "validation"),
         ("busi-strong-views", "test"),
