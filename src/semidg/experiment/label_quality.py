@@ -94,13 +94,14 @@ def learnt(run: Path, index: Index) -> frozenset[str]:
     Images are told by their id. Raises RunError, DataError and SplitError for a damaged run folder, and DataError where
     ``index`` names none of the images that the run learnt from.
     """
-    return _learnt(run, index, _parts(run, index))
+    return _learnt(run, index, *_parts(run, index))
 
 
 def held_out_of_run(run: Path, index: Index, device: torch.device, progress: Report | None = None) -> Iterator[HeldOut]:
     """What ``score_with_run`` scores."""
-    config, parts = open_config(run), _parts(run, index)
-    seen = _learnt(run, index, parts)
+    config = open_config(run)
+    parts, own = _parts(run, index)
+    seen = _learnt(run, index, parts, own)
     source = {name: f"{part} part of {run.name}" for part, names in parts.items() for name in names}
     records = [record for record in index.records if record.labelled and record.id not in seen]
     cache = open_images(config, index, progress)
@@ -173,14 +174,14 @@ def _quality(item: HeldOut) -> Quality:
     return Quality(item.record.id, score, label_map(item.probabilities), item.source)
 
 
-def _parts(run: Path, index: Index) -> dict[str, frozenset[str]]:
-    """Ids of the images of each part of a run; the folder of ``index`` stands in for that of the run's data."""
-    own = read_index(run / "index.csv", index.root)
-    split = read_split(run / "split", own.records, index.root)
-    return {name: frozenset(record.id for record in records) for name, records in split.parts().items()}
+def _parts(run: Path, index: Index) -> tuple[dict[str, frozenset[str]], Sequence[Record]]:
+    """Ids of the images of each part of a run, and its records; the folder of ``index`` stands in for its data."""
+    own = read_index(run / "index.csv", index.root).records
+    split = read_split(run / "split", own, index.root)
+    return {name: frozenset(record.id for record in records) for name, records in split.parts().items()}, own
 
 
-def _learnt(run: Path, index: Index, parts: dict[str, frozenset[str]]) -> frozenset[str]:
+def _learnt(run: Path, index: Index, parts: dict[str, frozenset[str]], own: Sequence[Record]) -> frozenset[str]:
     """By the groups of the index and by those of the run: an image that the index lacks has twins all the same."""
     labelled = parts["labelled"]
     if not any(record.id in labelled for record in index.records):
@@ -188,7 +189,6 @@ def _learnt(run: Path, index: Index, parts: dict[str, frozenset[str]]) -> frozen
             f"{run}: none of the images that it learnt from, such as {min(labelled)}, has its id in this index; audit "
             "the data set as the run was given it: the same root or roots, or the same table"
         )
-    own = read_index(run / "index.csv", index.root).records
     theirs = {record.group for record in own if record.id in labelled}
     twins = labelled | {record.id for record in own if record.group in theirs}
     groups = {record.group for record in index.records if record.id in twins}

@@ -122,9 +122,9 @@ class Shard:
     jobs: Sequence[Job]
     out: Path
     notes: Path
-    taken: frozenset[Path] = frozenset()
+    taken: frozenset[Path]
     """Of all shards, see ``prediction_jobs.pieces``."""
-    stamps: Sequence[list[Any]] = ()
+    stamps: Sequence[list[Any]]
     """Of the jobs as they were before any was begun: an image that changes meanwhile is computed again."""
 
     @property
