@@ -175,6 +175,8 @@ class FixMatchMethod(StrongRecipeConfig):
 
     name: Literal["fixmatch"] = "fixmatch"
     """Chooses the method."""
+    networks: Literal[1, 2] = 1
+    """2: another network is trained beside it, on views of its own; they predict together and do not teach each other."""
     threshold: Fraction = 0.95
     """tau: pixels whose pseudo label has a lower probability teach nothing."""
 

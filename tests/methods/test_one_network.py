@@ -48,8 +48,9 @@ def networks_of(count: int, dropout: float) -> nn.ModuleList:
 def method_of(name: str, dropout: float = 0.0, **keys: Any) -> Any:
     """In train mode, with moving averages that differ from the networks."""
     kind: Any = METHODS[name]
-    networks = copy.deepcopy(networks_of(kind.count, dropout))
-    method = kind(networks, config_of(name, dropout, **keys).method).train()
+    config = config_of(name, dropout, **keys).method
+    networks = copy.deepcopy(networks_of(getattr(config, "networks", kind.count), dropout))
+    method = kind(networks, config).train()
     with torch.no_grad():
         generator = torch.Generator().manual_seed(9)
         for teacher in method.teachers or []:
@@ -212,6 +213,24 @@ def test_fixmatch(teacher: float) -> None:
     assert method.networks[0].training
 
 
+def test_fixmatch_with_two_networks_is_two_of_one_with_views_of_their_own() -> None:
+    method, batch = method_of("fixmatch", networks=2, threshold=0.5), batch_of()
+    expected = []
+    for k, (teacher, network) in enumerate(zip(method.teachers, method.networks, strict=True)):
+        views = views_of(method, batch, 8 * k)
+        p = softmax_of(network, torch.cat([batch.labelled, views.strong]))[2:]
+        q = softmax_of(teacher, batch.unlabelled)
+        expected.append(entropy_of_labels(p, apply_cutmix(q, views.cutmix), 0.5))
+    assert expected[0] != pytest.approx(expected[1], rel=1e-3)
+    terms = terms_of(method, batch)
+    assert terms["strong"].item() == pytest.approx(sum(expected) / 2, rel=1e-2)
+    torch.stack(list(terms.values())).sum().backward()
+    alone = method_of("fixmatch", threshold=0.5)
+    torch.stack(list(terms_of(alone, batch).values())).sum().backward()
+    for half, whole in zip(method.networks[0].parameters(), alone.networks[0].parameters(), strict=True):
+        torch.testing.assert_close(2 * half.grad, whole.grad, rtol=1e-3, atol=1e-5)
+
+
 def test_labels_of_the_network_itself_leave_it_its_gradients_in_half_precision() -> None:
     """Where autocast caches a weight without a graph, the forward that learns must not get it."""
     method = method_of("fixmatch", teacher=0)
@@ -353,9 +372,7 @@ def test_crosslight(labels: str, mirror: bool, target: str, views: str) -> None:
 
 
 def test_crosslight_with_one_network_learns_from_its_own_average() -> None:
-    config = config_of("crosslight", networks=1, paste=0.0)
-    method: Any = METHODS["crosslight"](copy.deepcopy(networks_of(1, 0.0)), config.method).train()  # type: ignore[call-arg]
-    batch = batch_of()
+    method, batch = method_of("crosslight", networks=1, paste=0.0), batch_of()
     view = views_of(method, batch)
     q = softmax_of(method.teachers[0], torch.cat([batch.unlabelled, batch.unlabelled.flip(-1)]))
     q = apply_cutmix((q[:2] + q[2:].flip(-1)) / 2, view.cutmix)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix
@@ -12,13 +15,16 @@ from semidg.networks.factory import NetworkOutput
 from semidg.objectives.consistency import pseudo_label, thresholded_cross_entropy
 from semidg.types import Batch, Progress
 
+#: Streams of the strong views of the networks.
+_VIEWS = (0, 8)
+
 
 class FixMatch(RecipeMethod):
     """L = L_sup + w(t) < 1[max_c Q(X) >= tau] CE(P(Z), argmax_c Q(X)) >, < > the mean over all pixels.
 
     Ours: Q is of the moving average in eval mode (``teacher: 0``: of the network itself, as published, but in eval
     mode, where published codes label in train mode); the strong view is ours (Fourier, speckle, CutMix); warm-up and
-    ramp, where the paper has the full weight at once.
+    ramp, where the paper has the full weight at once. Two networks know nothing of each other until they predict.
     """
 
     terms = ("supervised", "strong")
@@ -28,9 +34,13 @@ class FixMatch(RecipeMethod):
         self.config = config
 
     def step(self, batch: Batch, progress: Progress) -> tuple[list[NetworkOutput], dict[str, Tensor]]:
-        """``strong``."""
+        """``strong``, the mean over the networks."""
         c = self.config
-        views = make_views(batch, c.fourier, c.strong, progress.generator())
-        target = pseudo_label(apply_cutmix(self.teach(batch.unlabelled), views.cutmix), c.threshold)
-        output, log_p = self.learn(batch, views.strong)
-        return [output], {"strong": thresholded_cross_entropy(log_p, target)}
+        outputs, losses = [], []
+        for k in range(len(self.networks)):
+            views = make_views(batch, c.fourier, c.strong, replace(progress, stream=_VIEWS[k]).generator())
+            target = pseudo_label(apply_cutmix(self.teach(batch.unlabelled, k), views.cutmix), c.threshold)
+            output, log_p = self.learn(batch, views.strong, network=k)
+            outputs.append(output)
+            losses.append(thresholded_cross_entropy(log_p, target))
+        return outputs, {"strong": torch.stack(losses).mean()}
