@@ -254,15 +254,35 @@ def load_config(source: str | Path) -> ExperimentConfig:
             text, where = path.read_text("utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read as text ({error})") from error
+    return parse_config(parse_mapping(text, where), where)
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML of plain values in which a key stands once: of two the first one would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value} stands twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def parse_mapping(text: str, where: str) -> dict[str, Any]:
+    """The mapping that a YAML text is, empty for an empty one; raises ConfigError that names ``where``."""
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _OnceLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
-        values = {}
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: must be a mapping of keys to values, not a {type(values).__name__}")
-    return parse_config(values, where)
+    return values
 
 
 def parse_config(values: dict[str, Any], where: str) -> ExperimentConfig:

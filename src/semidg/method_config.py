@@ -176,7 +176,7 @@ class FixMatchMethod(StrongRecipeConfig):
     name: Literal["fixmatch"] = "fixmatch"
     """Chooses the method."""
     networks: Literal[1, 2] = 1
-    """2: another network is trained beside it, on views of its own; they predict together and do not teach each other."""
+    """2: another one is trained beside it, on views of its own; they predict together, and teach each other nothing."""
     threshold: Fraction = 0.95
     """tau: pixels whose pseudo label has a lower probability teach nothing."""
 

@@ -191,3 +191,15 @@ def test_a_precision_needs_no_quotes(tmp_path: Path) -> None:
     file.write_text("trainer: {precision: 16}\n")
     with pytest.raises(ConfigError, match=r"trainer\.precision.*'32', 'bf16', 'fp16' or 'auto'"):
         load_config(file)
+
+
+def test_a_key_that_stands_twice_is_refused_where_one_would_be_lost(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("trainer: {max_steps: 5}\ndata: {size: 64}\ntrainer: {eval_every: 5}\n")
+    with pytest.raises(ConfigError, match=r"own\.yaml: not valid YAML: the key trainer stands twice.*line 3"):
+        load_config(file)
+    file.write_text("base: phantom\narms:\n  epl: {}\n  epl: {method.threshold: 0.9}\n")
+    with pytest.raises(ConfigError, match=r"own\.yaml.*the key epl stands twice"):
+        load_comparison(file)
+    file.write_text("trainer: {<<: {max_steps: 5}, max_steps: 6}\n")
+    assert load_config(file).trainer.max_steps == 6  # a merge key is there to be overruled

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +84,16 @@ def test_workers_give_the_same_batches(prepared: Prepared, phantom: Path) -> Non
     here = list(training_loader(prepared.cache, prepared.split, config))
     there = list(training_loader(prepared.cache, prepared.split, with_workers))
     assert all(torch.equal(a.labelled, b.labelled) for a, b in zip(here, there, strict=True))
+
+
+def test_a_signal_to_all_processes_leaves_the_workers_at_work(prepared: Prepared, phantom: Path) -> None:
+    """Ctrl-C and schedulers signal the group; the run then needs its next batch to end in good order."""
+    config = tiny_config(phantom, trainer={"workers": 1})
+    batches: Any = iter(training_loader(prepared.cache, prepared.split, config))
+    next(batches)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(batches._workers[0].pid, number)
+    assert len(list(batches)) == config.trainer.max_steps - 1
 
 
 def test_flip_balances_training_images_of_smaller_classes_only(prepared: Prepared) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from killed import exit_code, train_until
 from semidg.config import parse_config
@@ -249,6 +254,43 @@ def test_damaged_checkpoint_and_model_are_named(
         train(tiny_config(phantom), run, resume=True)
     with pytest.raises(RunError, match=r"model\.safetensors"):
         load_bundle(run / "model" / "model.safetensors")
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=150, deadline=None)
+def test_any_damage_to_a_checkpoint_is_named(seed: int) -> None:
+    from semidg.experiment.checkpoint import State, load_state, save_state
+
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "last.pt"
+        optimiser = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}
+        save_state(path, State({"a": torch.zeros(2)}, optimiser, 3, (0.5, 2), 1.0))
+        data = bytearray(path.read_bytes())
+        for place in rng.integers(0, len(data), rng.choice([1, 3, 20])):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        with contextlib.suppress(RunError):
+            assert load_state(path).method["a"].shape == (2,)
+        torch.save({"format": 1, "step": 3}, path)
+        with pytest.raises(RunError, match=r"last\.pt: damaged checkpoint"):
+            load_state(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": -1}, {"size": float("inf")}, {"about": None}, {"calibration": [1]}, {"networks": 0}, {"network": 3}],
+)
+def test_a_description_that_makes_no_sense_is_named(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with safe_open(finished[0] / "model" / "model.safetensors", "pt") as stream:
+        metadata = stream.metadata()
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    metadata["description"] = json.dumps(json.loads(metadata["description"]) | change)
+    save_file(tensors, tmp_path / "model.safetensors", metadata=metadata)
+    with pytest.raises(RunError, match=r"model\.safetensors: damaged model"):
+        load_bundle(tmp_path / "model.safetensors")
 
 
 def test_evaluation_on_another_data_set_scores_every_labelled_image(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -92,9 +91,12 @@ def load_bundle(path: Path) -> Bundle:
         ensemble.load_state_dict(tensors)
         calibration = Calibration.from_dict(description.get("calibration", {}))
         fourier = FourierConfig.model_validate(description.get("fourier", {}))
-    except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
-        raise RunError(f"{path}: damaged model ({str(error).splitlines()[0]})") from error
-    about = description.get("about", {})
+        about = description.get("about", {})
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path}: damaged model ({said})") from error
+    if networks < 1 or size < 1 or not isinstance(about, dict):
+        raise RunError(f"{path}: damaged model (its description makes no sense)")
     return Bundle(ensemble.eval(), network, size, channels, about, calibration, references, fourier)
 
 

@@ -6,7 +6,6 @@ the step number are enough to continue bit for bit.
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,12 @@ def load_state(path: Path) -> State:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RunError(f"{path}: no checkpoint to resume from; start the run anew without --resume") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise RunError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]}); start the run anew") from error
+    except Exception as error:  # a damaged stream of pickle can raise anything
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path}: damaged checkpoint ({said}); start the run anew") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise RunError(f"{path}: a checkpoint of another version of semidg; this one reads format {FORMAT}")
-    return State(**values)
+    try:
+        return State(**values)
+    except TypeError as error:
+        raise RunError(f"{path}: damaged checkpoint ({error}); start the run anew") from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from semidg.config import dump_config, load_config, presets
+from semidg.config import dump_config, load_config, parse_mapping, presets
 from semidg.errors import ConfigError
 from semidg.method_config import Model
 
@@ -144,14 +144,10 @@ def dump_comparison(comparison: Comparison) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys to values, not a {type(values).__name__}")
-    return values
+    return parse_mapping(text, str(path))
 
 
 def _explain(item: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -148,4 +149,11 @@ def training_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available() and config.trainer.accelerator in ("auto", "cuda"),
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_the_run,
     )
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ctrl-C and schedulers signal the whole group; the workers are needed until the run has written its checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
