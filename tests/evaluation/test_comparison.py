@@ -285,6 +285,18 @@ def test_mean_over_parts_has_the_error_of_independent_parts() -> None:
         mean_over_parts(frames, [frames[0][1:], *frames[1:]])
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_run_is_drawn_for_all_parts_that_have_it(alike: bool) -> None:
+    """Each of two runs has one effect on all cases of four parts, +0.1 or -0.1: drawn together the mean keeps it."""
+    parts = apart(*[runs(1, 2, effects=(0.1, -0.1), of=k) for k in range(4)])
+    base = apart(*[runs(1, 2, of=k) for k in range(4)])
+    if not alike:  # other runs in each part
+        parts, base = ([t.assign(run=t["run"] + 10 * k) for k, t in enumerate(of)] for of in (parts, base))
+    low, high = mean_over_parts(parts, base)["interval_seeds"]
+    assert (low, high) == pytest.approx((-0.1, 0.1) if alike else (-0.075, 0.075), abs=0.026)
+    assert (high - low > 0.19) == alike
+
+
 def test_parts_with_the_same_cases_are_no_further_evidence() -> None:
     a, b = runs(1, 2, effects=(0.1, 0.2), of=4), runs(1, 2)
     three, one = mean_over_parts([a] * 3, [b] * 3, draws=4000), paired_difference(a, b, draws=4000)

@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -305,6 +306,28 @@ def test_evaluation_on_another_data_set_scores_every_labelled_image(
     own = pd.read_csv(run / "cases.csv").set_index("id")["dice"]
     again = cases.set_index("id")["dice"]
     np.testing.assert_allclose(again[own.index], own, atol=1e-6)
+
+
+def test_images_of_another_data_set_that_training_has_seen_are_counted(phantom: Path, tmp_path: Path) -> None:
+    """As they are, and gone through a JPEG; the root of the training may be gone later."""
+    shutil.copytree(phantom, tmp_path / "data")
+    config = tiny_config(tmp_path / "data")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"size": 64})})
+    train(config, tmp_path / "run")
+    lists = {part: (tmp_path / "run" / "split" / f"{part}.txt").read_text("utf-8") for part in ("labelled", "test")}
+    (seen, also, *_), (new, *_) = (text.splitlines() for text in lists.values())
+    other = tmp_path / "other" / "here"
+    for place, (line, ending) in enumerate([(seen, ".png"), (also, ".jpg"), (new, ".png")]):
+        for kind, file, end in zip(("images", "masks"), line.split("\t"), (ending, ".png"), strict=True):
+            (other / kind).mkdir(parents=True, exist_ok=True)
+            Image.open(tmp_path / "data" / file).save(other / kind / f"{place}{end}")
+    other = other.parent
+    summary = evaluate_elsewhere(tmp_path / "run", config, other, tmp_path / "out", torch.device("cpu"))
+    assert summary["mark"].startswith("2 of 3 images have a near-duplicate among those of the training")
+    shutil.rmtree(tmp_path / "data")
+    summary = evaluate_elsewhere(tmp_path / "run", config, other, tmp_path / "out", torch.device("cpu"))
+    assert summary["mark"].startswith("not compared with the training images")
+    assert str(tmp_path / "data") in summary["mark"]
 
 
 def test_full_disk_is_said_plainly(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,12 @@ def test_each_domain_has_a_row_with_its_most_typical_images(tmp_path: Path) -> N
     assert share[1][1] > 3 * share[0][0]  # eight pictures beside two
 
 
+def test_a_name_with_dollars_is_a_name(tmp_path: Path) -> None:
+    write_domain(tmp_path / "data", "cost$50_$", [10, 30])
+    write_domains_figure(build_index(tmp_path / "data"), tmp_path / "domains.svg")
+    assert (tmp_path / "domains.svg").stat().st_size > 0
+
+
 def test_the_verb_index_writes_it_and_refuses_other_endings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     write_domain(data, "a", [10, 11, 12, 13, 120, 121])

@@ -143,6 +143,19 @@ def test_seeds_are_pooled_and_compared_with_the_baseline(several: Path) -> None:
     assert "--root FOLDER" in page.text
 
 
+def test_a_method_is_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """Seeds draw the labelled images: a third seed of the baseline, far worse, makes no method better."""
+    runs = [make_run(tmp_path / f"sup{s}", s, "supervised") for s in (0, 1)]
+    runs.append(make_run(tmp_path / "sup2", 2, "supervised", cases=make_cases(seed=2, gain=-0.3)))
+    runs += [make_run(tmp_path / f"dual{s}", s, cases=make_cases(seed=s, gain=0.05)) for s in (0, 1)]
+    runs.append(make_run(tmp_path / "epl7", 7, "epl"))
+    page = Page(_page(tmp_path, runs))
+    gains = [make_cases(seed=s, gain=0.05)["dice"].to_numpy() - make_cases(seed=s)["dice"].to_numpy() for s in (0, 1)]
+    assert f"dual_level minus supervised: {100 * np.mean(gains):+.1f} Dice points" in page.text
+    assert "dual_level is compared with supervised over seeds 0, 1 alone, which both have." in page.text
+    assert "epl is not compared case by case: supervised has none of its seeds." in page.text
+
+
 def test_the_baseline_can_be_named_by_method_or_folder(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", method="supervised"), make_run(tmp_path / "b"), make_run(tmp_path / "c", 1)]
     assert [m.name for m in read_methods(runs)] == ["supervised", "dual_level"]

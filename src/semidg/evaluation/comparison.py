@@ -18,6 +18,7 @@ from scipy.stats import wilcoxon
 
 from semidg.errors import DataError
 from semidg.evaluation.statistics import (
+    DRAWS,
     Floats,
     check_cases,
     detectable_difference,
@@ -39,7 +40,7 @@ def compare(
     baseline: str,
     metrics: Sequence[str] = ("dice",),
     *,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def paired_difference(
     b: pd.DataFrame,
     metric: str = "dice",
     *,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def mean_over_parts(
     baseline: Sequence[pd.DataFrame] | None = None,
     metric: str = "dice",
     *,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
@@ -123,16 +124,18 @@ def mean_over_parts(
 
     ``{"n", "n_groups", "mean", "interval", "difference", "difference_interval", "interval_seeds", "p"}``, the last four
     None without ``baseline``, which holds a table of the same cases for each part. Where no group is in two parts
-    (held-out domains) these are independent: each has its own draws of groups and of runs, as in
-    ``paired_difference``, and a draw of the result is the mean of theirs. Else (validation parts of several trainings)
-    a group or run is drawn for all parts at once, and a part with no case in a draw is left out of that draw. n: cases
-    of all parts, each once. p: Wilcoxon's test on the difference of each group, a mean over the parts that have it.
+    (held-out domains) each has draws of groups of its own, as in ``paired_difference``, and a draw of the result is the
+    mean of theirs; else (validation parts of several trainings) a group is drawn for all parts at once, and a part with
+    no case in a draw is left out of that draw. Where all parts have the same runs, a run is drawn for all of them: a
+    seed draws much the same labels and weights whatever the part. n: cases of all parts, each once. p: Wilcoxon's test
+    on the difference of each group, a mean over the parts that have it.
 
     Raises DataError for what ``paired_difference`` refuses.
     """
     scores = [_scores(table, [metric], f"part {i}") for i, table in enumerate(parts, 1)]
     others = [_scores(table, [metric], f"the baseline of part {i}") for i, table in enumerate(baseline or parts, 1)]
     every = _shared_groups(scores)
+    alike = len({(a.runs, b.runs) for a, b in zip(scores, others, strict=True)}) == 1
     values, gains, crossed, of_groups = [], [], [], []
     for i, (a, b) in enumerate(zip(scores, others, strict=True)):
         _require_same_cases(a, b)
@@ -142,7 +145,7 @@ def mean_over_parts(
         sums = resampled_sums(*_among(every, amounts, a.groups), draws, of_part)
         values.append(_ratio(sums[:, 1], sums[:, 0]))
         gains.append(_ratio(sums[:, 2], sums[:, 0]))
-        crossed.append(_crossed_draws(a, b, draws, of_part, every))
+        crossed.append(_crossed_draws(a, b, draws, of_part, every, seed if alike else of_part))
         of_groups.append(pd.Series(difference[:, 0]).groupby(a.groups).mean())
 
     def interval(of_parts: Sequence[Floats]) -> list[float] | None:
@@ -300,15 +303,21 @@ def _ratio(sums: Floats, counts: Floats) -> Floats:
 
 
 def _crossed_draws(
-    a: _Scores, b: _Scores, draws: int, seed: int, every: npt.NDArray[Any] | None = None
+    a: _Scores,
+    b: _Scores,
+    draws: int,
+    seed: int,
+    every: npt.NDArray[Any] | None = None,
+    runs_seed: int | None = None,
 ) -> Floats | None:
     """Differences in the draws of the pigeonhole bootstrap over groups and runs, (draws, m); None for lack of runs.
 
-    Groups are drawn as for the plain interval, from ``every`` if given; runs from a generator of their own.
+    Groups are drawn as for the plain interval, from ``every`` if given; runs from a generator of their own, of
+    ``runs_seed``, by default ``seed``.
     """
     if min(len(a.runs), len(b.runs)) < 2:
         return None
-    generator = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng([seed if runs_seed is None else runs_seed, 1])
     terms = [a.values - b.values] if a.runs == b.runs else [a.values, -b.values]
     result = np.zeros((draws, a.values.shape[2]))
     for term in terms:

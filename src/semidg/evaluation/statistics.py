@@ -32,11 +32,14 @@ LARGE_FROM = 0.10
 POWER = 0.8
 SIGNIFICANCE = 0.05
 
+#: Draws of a bootstrap: the ends of an interval then vary by some 0.03 of its half width with the draws.
+DRAWS = 10_000
+
 _CHUNK = 4_000_000  # cells of the draws x groups table held at a time
 
 
 def bootstrap_interval(
-    values: npt.ArrayLike, groups: npt.ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
+    values: npt.ArrayLike, groups: npt.ArrayLike, draws: int = DRAWS, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile interval of the mean of ``values``, (n,), by the cluster bootstrap over ``groups``, (n,).
 
@@ -118,7 +121,7 @@ def summarise(
     cases: pd.DataFrame,
     metrics: Sequence[str] | None = None,
     *,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:

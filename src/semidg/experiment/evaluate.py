@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
 from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache
+from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.index import Index, build_index
-from semidg.errors import DataError
+from semidg.errors import DataError, SemidgError
 from semidg.evaluation.calibration import confidence_summary
 from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of, target_of
 from semidg.evaluation.statistics import summarise
 from semidg.experiment.bundle import Bundle, load_bundle, to_inference
 from semidg.experiment.calibrate import chosen_checkpoint, write_model
-from semidg.experiment.prepare import Prepared, Report, open_images
+from semidg.experiment.prepare import Prepared, Report, open_images, prepare
 from semidg.experiment.scoring import Scores, score_records
 from semidg.files import atomic_path, read_json, write_text
 from semidg.types import Record
@@ -54,7 +56,11 @@ def evaluate_part(
 def evaluate_elsewhere(
     run: Path, config: ExperimentConfig, root: Path, out: Path, device: torch.device, report: Report | None = None
 ) -> dict[str, Any]:
-    """Score every labelled image of another data set, into ``out``: the protocol ``external``."""
+    """Score every labelled image of another data set, into ``out``: the protocol ``external``.
+
+    The mark of the summary says how many of these images have a near-duplicate among those of the training, or that
+    the training images are not there any more to compare with.
+    """
     data = config.data.model_copy(update={"root": root, "more_roots": (), "layout": "auto", "groups": None})
     other = config.model_copy(update={"data": data})
     index = build_index(
@@ -71,8 +77,30 @@ def evaluate_elsewhere(
     what = f"labelled images of {root.name}"
     meta = read_json(run / "split" / "split.json")
     own, target = protocol_of(data.split, meta), target_of(data.split, meta)
-    scored = _Scored(index, cache, index.records, what, None, PROTOCOLS["external"], own.selection, target, root)
+    protocol = replace(PROTOCOLS["external"], mark=_seen_in_training(run, config, index, cache, report))
+    scored = _Scored(index, cache, index.records, what, None, protocol, own.selection, target, root)
     return _evaluate(run, out, other, scored, device, report)
+
+
+def _seen_in_training(
+    run: Path, config: ExperimentConfig, index: Index, cache: ImageCache, report: Report | None
+) -> str | None:
+    """What to warn of: public data sets of one organ share images."""
+    try:
+        training = prepare(config, run, report)
+    except SemidgError:
+        return f"not compared with the training images, which are not in {config.data.root} any more"
+    parts = training.split.parts()
+    seen = [record for part in ("labelled", "unlabelled", "validation") for record in parts[part]]
+    scored = [record for record in index.records if record.labelled]
+    images = [training.cache.images[training.cache.row(record.id)] for record in seen]
+    images += [cache.images[cache.row(record.id)] for record in scored]
+    thumbnails = np.stack([thumbnail(image.mean(-1).round().astype(np.uint8)) for image in images])
+    groups = near_duplicate_groups(thumbnails, config.data.split.similarity)
+    count = int(np.isin(groups[len(seen) :], groups[: len(seen)]).sum())
+    if count == 0:
+        return None
+    return f"{count} of {len(scored)} images have a near-duplicate among those of the training, and flatter the result"
 
 
 @dataclass(frozen=True)

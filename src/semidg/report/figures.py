@@ -34,6 +34,8 @@ METHOD_COLOURS = ("#6b7280", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f0
 #: (256, 3), a confidence of 0 to 1: cividis, dark blue to yellow, the same to all forms of colour vision.
 CONFIDENCE_COLOURS: Picture = mpl.colormaps["cividis"](np.arange(256), bytes=True)[:, :3]
 
+_NAMES_AS_THEY_ARE = mpl.rc_context({"text.parse_math": False})  # one with dollars is no formula
+
 _FILL = 0.3
 _PANEL = 2.1  # width of a picture in the comparison figure, inches
 _SHARP = 400  # pictures below this side are enlarged for it, so that contours stay thin
@@ -91,6 +93,7 @@ def confidence_image(confidence: npt.NDArray[np.floating[Any]]) -> Picture:
     return CONFIDENCE_COLOURS[confidence_numbers(confidence)]
 
 
+@_NAMES_AS_THEY_ARE
 def comparison_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
     """A grid of pictures, written to ``path`` (PNG): input, ground truth, then one column a method.
 
@@ -142,6 +145,7 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str],
     _save_figure(figure, path)
 
 
+@_NAMES_AS_THEY_ARE
 def dice_chart(cases: Mapping[str, pd.DataFrame], path: Path, metric: str = "dice") -> None:
     """Every case of every method as a point, with a box, by domain; written to ``path`` (PNG).
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from semidg.errors import SemidgError
-from semidg.evaluation.comparison import compare
+from semidg.evaluation.comparison import compare, holm
 from semidg.evaluation.metrics import HIGHER_IS_BETTER
 from semidg.report import charts
 from semidg.report.blocks import Cell, Charts, Column, Figure, Section, Table, Text, column, interval_cell, number, word
@@ -30,28 +30,53 @@ def comparison(methods: Sequence[Method]) -> tuple[Section, pd.DataFrame | None]
             paired.append(method)
     if len(paired) < 2:
         return section, None
-    tables = {method.name: _by_seed(method) for method in paired}
-    metrics = [name for name in _COMPARED if all(name in table.columns for table in tables.values())]
+    metrics = [name for name in _COMPARED if all(name in method.lead.cases.columns for method in paired)]
     try:
-        table = compare(tables, baseline.name, metrics)
+        table, notes = _against(paired, metrics)
     except SemidgError as error:
         section.blocks.append(Text(f"The runs cannot be compared: {error}.", note=True))
+        return section, None
+    section.blocks += [Text(note, note=True) for note in notes]
+    if set(table["name"]) == {baseline.name}:
         return section, None
     places = {method.name: place for place, method in enumerate(methods)}
     section.blocks += [_forests(table, metrics, places, baseline.name), _comparison_table(table, places)]
     names = baseline.lead.config.network.names
     own = {f"dice_{k}": f"Dice of {name}, %" for k, name in enumerate(names) if k and len(names) > 2}
-    if own and all(key in each.columns for key in own for each in tables.values()):
-        section.blocks.append(_comparison_table(compare(tables, baseline.name, list(own)), places, own))
+    if own and all(key in method.lead.cases.columns for key in own for method in paired):
+        section.blocks.append(_comparison_table(_against(paired, [*own])[0], places, own))
     return section, table
 
 
-def _by_seed(method: Method) -> pd.DataFrame:
-    """The pooled table whose runs are called by their seeds, so that two methods pair the seeds they share."""
-    seeds = [run.config.seed for run in method.runs]
-    if len(set(seeds)) < len(seeds):
+def _against(methods: Sequence[Method], metrics: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """``compare`` of each method with the first over the seeds that both have: seeds draw the labelled images, and a
+    mean over other seeds is one over other labels. Also notes on the seeds left out."""
+    baseline, *others = methods
+    found, notes = [compare({baseline.name: _pooled(baseline)}, baseline.name, metrics)], []
+    for method in others:
+        seeds = [[run.config.seed for run in each.runs] for each in (method, baseline)]
+        common: list[int] | None = None
+        if all(len(set(own)) == len(own) for own in seeds) and set(seeds[0]) != set(seeds[1]):
+            common = sorted({*seeds[0]} & {*seeds[1]})
+            if not common:
+                notes.append(f"{method.name} is not compared case by case: {baseline.name} has none of its seeds.")
+                continue
+            listed = f"seed{'s' * (len(common) > 1)} {', '.join(map(str, common))}"
+            notes.append(f"{method.name} is compared with {baseline.name} over {listed} alone, which both have.")
+        rows = compare({each.name: _pooled(each, common) for each in (method, baseline)}, baseline.name, metrics)
+        found.append(rows[rows["name"] == method.name])
+    table = pd.concat(found, ignore_index=True)
+    compared = table["name"] != baseline.name
+    table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
+    return table, notes
+
+
+def _pooled(method: Method, seeds: Sequence[int] | None = None) -> pd.DataFrame:
+    """The cases of the runs, of ``seeds`` alone if given, called by their seeds, so that two methods pair those."""
+    runs = [run for run in method.runs if seeds is None or run.config.seed in seeds]
+    if len({run.config.seed for run in runs}) < len(runs):
         return method.table()
-    return pd.concat([r.cases.assign(run=seed) for r, seed in zip(method.runs, seeds, strict=True)], ignore_index=True)
+    return pd.concat([run.cases.assign(run=run.config.seed) for run in runs], ignore_index=True)
 
 
 def _forests(table: pd.DataFrame, metrics: Sequence[str], places: Mapping[str, int], baseline: str) -> Charts:
