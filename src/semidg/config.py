@@ -89,14 +89,15 @@ class NetworkConfig(Model):
 
 
 class LabelledViewConfig(Model):
-    """Strong view of labelled images, for every method alike: the same change of grey levels as of the view Z."""
+    """Strong view of labelled images, for every method alike: the same change of grey levels as of the view Z. What a
+    method makes of labelled images (Fourier partners, pasted pieces) it makes of these."""
 
     probability: Fraction = 0.0
     """Probability for a labelled image to be seen in its strong view; 0: labelled images are augmented weakly only."""
     photometric: Fraction = 1.0
     """Strength of contrast, brightness, gamma, speckle and blur."""
     fourier: FourierConfig = FourierConfig()
-    """Amplitudes mixed in from the other images of the batch."""
+    """Amplitudes mixed in from the other images of the batch, of which supervised has labelled ones alone."""
 
 
 class OptimiserConfig(Model):

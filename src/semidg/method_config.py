@@ -243,7 +243,8 @@ class CrossLightMethod(StrongRecipeConfig):
     paste: Fraction = 0.5
     """Probability for a strong view to get a rectangle of a labelled image, with its label."""
     paste_view: Literal["strong", "weak"] = "strong"
-    """strong: these rectangles are in another light too, with a draw of their own; weak: as the loader gives them."""
+    """strong: these rectangles are in another light too, with a draw of their own; weak: as the labelled images of the
+    batch are, which labelled_view may have changed already."""
 
 
 MethodConfig = Annotated[

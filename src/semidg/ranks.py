@@ -36,6 +36,12 @@ def world() -> int:
     return _PLACE.get()[1]
 
 
+def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """To a device, without a wait for it on CUDA, where a copy from memory that is not page-locked has read its source
+    before it returns. On MPS it may not have, and reads memory that is in use for something else by then."""
+    return values.to(device, dtype, non_blocking=device.type == "cuda")
+
+
 def own(values: Tensor, dim: int = 0) -> Tensor:
     """The rows of this rank along ``dim`` of something that was made for the whole batch."""
     rank, count = _PLACE.get()

@@ -68,6 +68,18 @@ def test_the_bound_is_not_below_the_correlation(seed: int, coarse: int) -> None:
     assert np.flatnonzero(constant).tolist() == [25]
 
 
+@pytest.mark.parametrize(("above", "groups"), [(4e-4, [0, 0]), (-4e-4, [0, 1])])
+def test_smooth_twins_are_told_apart_close_to_the_threshold(above: float, groups: list[int]) -> None:
+    """All of two waves lies in the coarse vectors: the bound is the correlation itself, and must still let it by."""
+    y, x = (np.arange(64) + 0.5) * np.pi / 64, (np.arange(64) + 0.5) * np.pi / 64
+    first, second = (np.outer(np.cos(i * y), np.cos(j * x)) for i, j in ((0, 2), (3, 1)))
+    first, second = (wave / np.linalg.norm(wave) for wave in (first, second))
+    r = 0.95 + above
+    images = np.stack([first, r * first + np.sqrt(1 - r**2) * second])
+    assert np.corrcoef(images.reshape(2, -1))[0, 1] == pytest.approx(r, abs=1e-9)
+    assert near_duplicate_groups(images, 0.95).tolist() == groups
+
+
 def test_many_equal_images_are_one_group_and_only_few_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.repeat(texture(1, 64, 64)[None].astype(np.uint8), 1500, 0)
     whole: list[int] = []

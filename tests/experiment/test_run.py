@@ -182,6 +182,45 @@ def test_nan_names_the_term_the_step_and_the_records(
     assert all(torch.isfinite(v).all() for v in state["method"].values() if v.is_floating_point())
 
 
+class _Poison(torch.autograd.Function):
+    """A finite loss with an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * float("inf")
+
+
+@pytest.mark.parametrize(("poisoned", "gradient"), [(3, False), (3, True), (2, True), (6, True)])
+def test_no_network_with_nan_is_kept(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poisoned: int, gradient: bool
+) -> None:
+    """A loss or a gradient that is not finite in the step of a validation, of a checkpoint, and in the last one."""
+    from semidg.methods.supervised import Supervised
+
+    original = Supervised.losses
+
+    def broken(self: Any, batch: Any, progress: Any) -> Any:
+        terms = original(self, batch, progress)
+        if progress.step != poisoned - 1:
+            return terms
+        spoil: Any = _Poison.apply if gradient else (lambda term: term * float("nan"))
+        return {name: spoil(term) for name, term in terms.items()}
+
+    monkeypatch.setattr(Supervised, "losses", broken)
+    config = tiny_config(phantom, method={"name": "supervised", "networks": 1})
+    with pytest.raises(NonFiniteLossError, match="lower --optimiser"):
+        train(config, tmp_path / "run")
+    kept = [load_file(path) for path in (tmp_path / "run").rglob("*.safetensors")]
+    with contextlib.suppress(FileNotFoundError):
+        kept.append(torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["method"])
+    assert len(kept) == {2: 0, 3: 1, 6: 2}[poisoned]  # the best of step 3, the checkpoint of step 2 or 4
+    assert all(torch.isfinite(v).all() for state in kept for v in state.values() if v.is_floating_point())
+
+
 def test_folders_that_must_not_be_overwritten_are_refused(
     finished: tuple[Path, dict[str, Any]], phantom: Path, tmp_path: Path
 ) -> None:

@@ -231,6 +231,18 @@ def test_fixmatch_with_two_networks_is_two_of_one_with_views_of_their_own() -> N
         torch.testing.assert_close(2 * half.grad, whole.grad, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "off"), [("cps", {"cross_weight": 0}), ("unimatch", {"strong_weight": 0, "feature_weight": 0})]
+)
+def test_where_all_terms_are_off_nothing_is_computed_for_them(name: str, off: dict[str, float]) -> None:
+    method, batch = method_of(name, **off), batch_of()
+    rows: list[int] = []
+    for network in [*method.networks, *method.teachers]:
+        network.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    assert terms_of(method, batch).keys() == {"supervised"}
+    assert rows == [2] * len(method.networks)
+
+
 def test_labels_of_the_network_itself_leave_it_its_gradients_in_half_precision() -> None:
     """Where autocast caches a weight without a graph, the forward that learns must not get it."""
     method = method_of("fixmatch", teacher=0)

@@ -97,6 +97,29 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(loaded.encoder.parameters(), source.encoder.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("names", ["same", "module.", "other"])
+def test_weights_without_the_counters_of_batchnorm_fit(tmp_path: Path, names: str) -> None:
+    """Older files have none; they are found by name, behind a prefix, and by order."""
+    source = make_network(SMALL, 3, 1).encoder.state_dict()
+    state = {k: v for k, v in source.items() if not k.endswith("num_batches_tracked")}
+    assert len(state) < len(source)
+    if names != "same":
+        state = {(f"tensor {i}" if names == "other" else names + k): v for i, (k, v) in enumerate(state.items())}
+    torch.save(state, tmp_path / "old.pth")
+    loaded = make_network(SMALL.model_copy(update={"weights": str(tmp_path / "old.pth")}), 3, 2).encoder.state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in source.items() if not k.endswith("num_batches_tracked"))
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fpn", "deeplabv3plus"])
+def test_one_image_as_small_as_the_stride_is_trained_on(architecture: str) -> None:
+    """The deepest maps then have a single value a channel."""
+    config = SMALL.model_copy(update={"architecture": architecture})
+    out = make_network(config, 3, 0).train()(torch.rand(1, 3, 32, 32)).logits
+    out.sum().backward()
+    assert out.shape == (1, 2, 32, 32)
+    assert torch.isfinite(out).all()
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("raise SystemExit('code from a pickle ran')",)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from semidg.networks.norm import SingleValueBatchNorm2d, allow_single_values
+from semidg.networks.norm import SingleValueBatchNorm2d, SingleValueBatchNormAct2d, allow_single_values
+
+KINDS = {nn.BatchNorm2d: SingleValueBatchNorm2d, BatchNormAct2d: SingleValueBatchNormAct2d}
 
 
-def pair() -> tuple[nn.Sequential, nn.Sequential]:
+def pair(kind: Any = nn.BatchNorm2d) -> tuple[nn.Sequential, nn.Sequential]:
     """The same layer twice, with statistics and parameters of some training; the second one is converted."""
-    models = nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.BatchNorm2d(3))
+    models = nn.Sequential(kind(3)), nn.Sequential(kind(3))
     with torch.no_grad():
         for model in models:
             torch.manual_seed(0)
@@ -22,8 +27,9 @@ def pair() -> tuple[nn.Sequential, nn.Sequential]:
     return models
 
 
-def test_a_single_value_is_normalised_by_the_running_statistics_and_leaves_them() -> None:
-    plain, ours = pair()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_value_is_normalised_by_the_running_statistics_and_leaves_them(kind: Any) -> None:
+    plain, ours = pair(kind)
     x = torch.randn(1, 3, 1, 1)
     with pytest.raises(ValueError, match="more than 1 value"):
         plain(x)
@@ -36,10 +42,11 @@ def test_a_single_value_is_normalised_by_the_running_statistics_and_leaves_them(
 
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 3, 2, 1)])
 @pytest.mark.parametrize("training", [True, False])
-def test_elsewhere_it_is_the_plain_layer(shape: tuple[int, ...], training: bool) -> None:
-    plain, ours = (model.train(training) for model in pair())
+@pytest.mark.parametrize("kind", KINDS)
+def test_elsewhere_it_is_the_plain_layer(shape: tuple[int, ...], training: bool, kind: Any) -> None:
+    plain, ours = (model.train(training) for model in pair(kind))
     x = torch.randn(shape)
     assert torch.equal(ours(x), plain(x))
-    assert isinstance(ours[0], SingleValueBatchNorm2d)
+    assert type(ours[0]) is KINDS[kind]
     assert plain.state_dict().keys() == ours.state_dict().keys()
     assert all(torch.equal(a, b) for a, b in zip(plain.buffers(), ours.buffers(), strict=True))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from report.report_support import EVIL, make_cases, make_confidence
 from semidg.report import charts
@@ -103,6 +104,24 @@ def test_a_long_run_stays_small_and_keeps_its_mean() -> None:
     assert few_y.mean() == pytest.approx(x.mean(), rel=1e-3)
     many = charts.boxes({"a": {0: np.linspace(0, 100, 50_000)}}, "l", "p", "Dice")
     assert len(many) < 120_000
+
+
+def test_the_best_possible_order_keeps_the_best_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines drawn for three images, of which the model is surest of the worst."""
+    drawn: dict[str, tuple[list[float], list[float]]] = {}
+
+    def keep(figure: Figure, prefix: str, label: str) -> Markup:
+        for line in figure.axes[0].get_lines():
+            drawn[str(line.get_label())] = np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+        return to_svg(figure, prefix, label)
+
+    monkeypatch.setattr(charts, "to_svg", keep)
+    curve = {"coverage": [1 / 3, 2 / 3, 1.0], "dice": [0.2, 0.35, 0.5]}
+    charts.risk_coverage([(0, curve, np.array([0.5, 0.2, 0.8]))], "l", "p")
+    kept = pytest.approx([100 / 3, 200 / 3, 100])
+    assert drawn["by the model's certainty"] == (kept, pytest.approx([20, 35, 50]))
+    assert drawn["best possible order"] == (kept, pytest.approx([80, 65, 50]))
+    assert drawn["at random"][1] == pytest.approx([50, 50])
 
 
 def test_methods_differ_by_more_than_colour() -> None:

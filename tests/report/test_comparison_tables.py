@@ -94,6 +94,22 @@ def test_holm_is_over_a_protocol_and_target(grid: tuple[list[Cell], Path]) -> No
     assert [row.p_holm for row in compared] == pytest.approx(holm([row.p for row in compared]))
 
 
+def test_holm_is_over_each_held_out_domain_by_itself(tmp_path: Path) -> None:
+    """Two comparisons at each of two domains, and in the table of means: three families of two."""
+    arms = {"a": {}, "b": {"data.size": 64}, "c": {"data.size": 96}}
+    cells = expand(comparison(arms, seeds=[0, 1], targets=["delta", "alpha"]))
+    for cell in cells:
+        finish(cell, tmp_path, cases_of(cell, {"a": 0.0, "b": 0.01, "c": 0.02}[cell.arm]))
+    runs = read_scored(cells, tmp_path, "test")
+    found = rows(runs, "a")
+    for family in (*([row for row in found if row.target == t] for t in ("delta", "alpha")), mean_rows(runs, "a")):
+        p = [row.p for row in family if not row.is_baseline]
+        assert len(p) == 2
+        assert [row.p_holm for row in family if not row.is_baseline] == pytest.approx(holm(p))
+    both = [row for row in found if not row.is_baseline]
+    assert [row.p_holm for row in both] != pytest.approx(holm([row.p for row in both]))  # of one family of four
+
+
 def test_a_baseline_at_another_fraction_is_never_paired_with(grid: tuple[list[Cell], Path]) -> None:
     cells, out = grid
     found = rows(read_scored(cells, out, "test"), "a")

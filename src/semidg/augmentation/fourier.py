@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from semidg import ranks
 from semidg.method_config import FourierConfig
 
 Table = npt.NDArray[np.float32 | np.complex64]
@@ -67,8 +68,8 @@ def fourier_view(pool: Tensor, rows: Tensor, parameters: FourierParameters, conf
     The transform runs in float32: of few frequencies as a product with their waves, else as a fast one of all.
     """
     height, width = pool.shape[-2:]
-    rows, partner = (t.to(pool.device, non_blocking=True) for t in (rows, parameters.partner))
-    lam = parameters.lam.to(pool.device, torch.float32, non_blocking=True)[:, None, None, None]
+    rows, partner = (ranks.send(t, pool.device) for t in (rows, parameters.partner))
+    lam = ranks.send(parameters.lam, pool.device, torch.float32)[:, None, None, None]
     half = math.floor(config.window * min(height, width))
     with torch.autocast(pool.device.type, enabled=False):
         few = half <= _FEW and 2 * half < min(height, width)  # above it a frequency and its negative are one
@@ -98,7 +99,7 @@ def _by_waves(pool: Tensor, rows: Tensor, partner: Tensor, lam: Tensor, half: in
     """
     height, width = pool.shape[-2:]
     tables = (torch.from_numpy(table) for table in _waves(height, width, half))
-    down, across, counted = (table.to(pool.device, non_blocking=True) for table in tables)
+    down, across, counted = (ranks.send(table, pool.device) for table in tables)
     images = pool.float().movedim(1, -1)  # (N, H, W, C): no copy where images are channels_last
     of_rows = (down @ images.flatten(2)).reshape(len(images), -1, *images.shape[2:])
     spectrum = across @ torch.complex(*of_rows.chunk(2, 1))

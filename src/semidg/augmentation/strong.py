@@ -1,8 +1,7 @@
 """Strong augmentation of a batch, on its device: change of grey levels, speckle, blur, and CutMix.
 
 Every draw comes from a CPU generator and every image has a draw of its own; the draws (``sample_*``) are apart from
-the computations. What is drawn goes to the device without a wait for it (``non_blocking``): a copy from memory that is
-not page-locked reads its source before it returns.
+the computations.
 """
 
 from __future__ import annotations
@@ -56,13 +55,13 @@ def apply_photometric(images: Tensor, parameters: PhotometricParameters) -> Tens
     x <- clip(x)^gamma; x <- (x - mean) contrast + mean + brightness; x <- x (1 + noise * speckle); Gaussian blur.
     """
     device = images.device
-    contrast, brightness, gamma, noise = (p.to(device, non_blocking=True)[:, None, None, None] for p in parameters[:4])
+    contrast, brightness, gamma, noise = (ranks.send(p, device)[:, None, None, None] for p in parameters[:4])
     x = (images.float().clamp(1e-6, 1).log() * gamma).exp()  # the power, in half its time
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = (x - mean) * contrast + mean + brightness
-    x = x * (1 + noise * parameters.speckle.to(device, non_blocking=True))
+    x = x * (1 + noise * ranks.send(parameters.speckle, device))
     with torch.autocast(images.device.type, enabled=False):
-        x = _blur(x, parameters.sigma.to(device, non_blocking=True))
+        x = _blur(x, ranks.send(parameters.sigma, device))
     return x.clamp(0, 1).to(images.dtype)
 
 
@@ -107,8 +106,6 @@ def apply_cutmix(values: Tensor, parameters: CutMixParameters) -> Tensor:
 
     The parameters are those of the whole batch of all ranks; a partner of another rank gets no gradient.
     """
-    inside, partner = (
-        ranks.own(p).to(values.device, non_blocking=True) for p in (parameters.inside, parameters.partner)
-    )
+    inside, partner = (ranks.send(ranks.own(p), values.device) for p in (parameters.inside, parameters.partner))
     shape = (inside.shape[0], *([1] * (values.dim() - 3)), *inside.shape[1:])
     return torch.where(inside.reshape(shape), ranks.gather(values)[partner], values)

@@ -90,6 +90,8 @@ class Keeper(L.Callback):
         if self.listener:
             self.listener.step(step)
         validated = self.validates and (step % c.eval_every == 0 or final)
+        if validated:
+            self._refuse_nan(module)  # NaN networks must not be kept as the best
         scores = self._validate(module) if validated else {}
         if validated or step % c.log_every == 0 or stop or final:
             row = self._row(trainer, module) | scores
@@ -142,10 +144,29 @@ class Keeper(L.Callback):
                 parts = of_all(ids) if self.place.world > 1 else [ids]
                 raise NonFiniteLossError(
                     f"{self.run}: the loss term{'s' * (len(bad) > 1)} {', '.join(bad)} became NaN or infinite in step "
-                    f"{number}, on the records {', '.join(name for part in parts for name in part)}; the last good "
-                    f"checkpoint is of step {max(0, self.saved_step)}: lower --optimiser.lr, or look at these images"
+                    f"{number}, on the records {', '.join(name for part in parts for name in part)}; {self._mend}"
                 )
         return values
+
+    @property
+    def _mend(self) -> str:
+        return (
+            f"the last good checkpoint is of step {max(0, self.saved_step)}; look at these images, or begin again in "
+            "another folder with a lower --optimiser.lr"
+        )
+
+    def _refuse_nan(self, module: MethodModule) -> None:
+        """Raises NonFiniteLossError where a loss since the last row, or a weight, is not finite: the gradient of a
+        finite loss may be infinite. On all ranks alike."""
+        if self.window:
+            self._terms(module)
+        with torch.no_grad():
+            norms = torch.stack(torch._foreach_norm([*module.method.parameters()]))
+        if not torch.isfinite(norms.sum()):
+            raise NonFiniteLossError(
+                f"{self.run}: weights became NaN or infinite up to step {module.step}, by a gradient that did; "
+                f"{self._mend}"
+            )
 
     def _row(self, trainer: L.Trainer, module: MethodModule) -> dict[str, float]:
         """Means of the terms since the last row."""
@@ -186,9 +207,8 @@ class Keeper(L.Callback):
         save_bundle(self.run / "checkpoints" / f"{name}.safetensors", bundle)
 
     def save(self, trainer: L.Trainer, module: MethodModule) -> None:
-        """checkpoints/last.pt, written only if every loss since the last row is finite."""
-        if self.window:
-            self._terms(module)
+        """checkpoints/last.pt, written only if every loss since the last row is finite, and every weight."""
+        self._refuse_nan(module)
         if self.place.first:
             optimiser = trainer.optimizers[0].state_dict()
             precision = trainer.precision_plugin.state_dict()

@@ -50,12 +50,13 @@ class MethodModule(L.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Images in channels_last where configured: one copy, without a wait where its source is page-locked. The
         numbers of the domains stay on the CPU, where the draws are made: to read them back would wait."""
+        page_locked = device.type == "cuda"  # as the loader makes them there alone
         form = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
 
         def move(t: Tensor) -> Tensor:
             if t.dim() == 1:
                 return t
-            return t.to(device, non_blocking=True, memory_format=form if t.dim() == 4 else torch.preserve_format)
+            return t.to(device, non_blocking=page_locked, memory_format=form if t.dim() == 4 else torch.preserve_format)
 
         return batch.map(move)
 

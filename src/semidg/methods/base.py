@@ -167,9 +167,10 @@ def strong_labelled(batch: Batch, config: LabelledViewConfig, generator: torch.G
     count = len(batch.labelled) * ranks.world()
     chosen = ranks.own(torch.rand(count, generator=generator) < config.probability)
     view = _fourier(batch, ("labelled", "unlabelled"), config.fourier, generator)
-    strength = StrongConfig(photometric=config.photometric, cutmix=0)
-    view = strong.apply_photometric(view, strong.sample_photometric(view, strength, generator))
-    mixed = torch.where(chosen.to(view.device, non_blocking=True)[:, None, None, None], view, batch.labelled)
+    if config.photometric > 0:
+        strength = StrongConfig(photometric=config.photometric, cutmix=0)
+        view = strong.apply_photometric(view, strong.sample_photometric(view, strength, generator))
+    mixed = torch.where(ranks.send(chosen, view.device)[:, None, None, None], view, batch.labelled)
     return replace(batch, labelled=mixed.contiguous(memory_format=torch.channels_last))
 
 

@@ -49,7 +49,7 @@ class BCP(RecipeMethod):
         generator = replace(progress, stream=2).generator()
         count, labelled, masks = len(view) * ranks.world(), ranks.gather(batch.labelled), ranks.gather(batch.masks)
         drawn = sample_rectangles(count, view.shape[-2], view.shape[-1], c.beta, generator)
-        inside = ranks.own(drawn).to(view.device, non_blocking=True)
+        inside = ranks.send(ranks.own(drawn), view.device)
         j = ranks.own(torch.arange(count, device=view.device)) % len(labelled)
         i = (j + 1) % len(labelled)
         inward = paste(inside, view, labelled[j])

@@ -79,9 +79,9 @@ class CrossLight(RecipeMethod):
         """Z and Q with a rectangle of a labelled image, and with its label as one-hot Q (0 where it is ignored)."""
         count, labelled, masks = len(z) * ranks.world(), ranks.gather(batch.labelled), ranks.gather(batch.masks)
         drawn = sample_cutmix(count, z.shape[-2], z.shape[-1], self.config.paste, generator).inside
-        inside = ranks.own(drawn).to(z.device, non_blocking=True)
+        inside = ranks.send(ranks.own(drawn), z.device)
         rows = torch.randint(len(labelled), (count,), generator=generator)
-        rows = ranks.own(rows).to(z.device, non_blocking=True)
+        rows = ranks.send(ranks.own(rows), z.device)
         label = masks[rows]
         true = one_hot(label, q.shape[1]).to(q.dtype)
         return paste(inside, labelled[rows], z), paste(inside, true, q)

@@ -30,7 +30,7 @@ class RecipeMethod(Method):
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """``supervised`` and, once the ramp has begun, the terms of ``step`` times w(t)."""
         weight = ramp_weight(progress.fraction, self.recipe.ramp)
-        if weight == 0 or len(batch.unlabelled) == 0:
+        if weight == 0 or len(batch.unlabelled) == 0 or not {*type(self).terms[1:]} & {*self.terms}:
             return self.supervised_terms([n(batch.labelled) for n in self.networks], batch.masks, progress)
         outputs, terms = self.step(batch, progress)
         named = self.supervised_terms(outputs, batch.masks, progress)

@@ -56,7 +56,7 @@ class UAMT(RecipeMethod):
         count = len(images) * ranks.world()
         drawn = torch.randn(passes, count, *images.shape[1:], generator=generator).clamp_(-2, 2) * noise
         drawn = ranks.own(drawn, 1).flatten(0, 1)
-        noisy = images.repeat(passes, 1, 1, 1) + drawn.to(images.device, non_blocking=True)
+        noisy = images.repeat(passes, 1, 1, 1) + ranks.send(drawn, images.device)
         with dropout_on(self.teachers[0]):
             q = log_probabilities(self.teachers[0](noisy).logits).exp()
         return entropy(q.reshape(passes, len(images), *q.shape[1:]).mean(0))

@@ -75,4 +75,4 @@ class ChannelDropout:
         count = len(factor[self.rows]) * ranks.world()
         drawn = ranks.own(torch.rand(count, *factor.shape[1:], generator=self.generator))
         factor[self.rows] = (drawn >= self.probability) / (1 - self.probability)
-        return factor.to(m.device, m.dtype, non_blocking=True)
+        return ranks.send(factor, m.device, m.dtype)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from semidg.networks.factory import SegmentationNetwork
-from semidg.networks.norm import SingleValueBatchNorm2d
+from semidg.networks.norm import SingleValueBatchNorm2d, SingleValueBatchNormAct2d
 
-_NORMS = (nn.BatchNorm2d, SingleValueBatchNorm2d, BatchNormAct2d)
+_NORMS = (nn.BatchNorm2d, SingleValueBatchNorm2d, BatchNormAct2d, SingleValueBatchNormAct2d)
 _CLOSE = 1e-3  # of logits on noise: rounding is some 1e-6 of them, a wrong pair is far off
 
 

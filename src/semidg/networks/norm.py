@@ -23,12 +23,28 @@ class SingleValueBatchNorm2d(nn.BatchNorm2d):
         return super().forward(x)
 
 
+class SingleValueBatchNormAct2d(BatchNormAct2d):
+    """The same for the layer of timm, which has dropout and activation inside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, C, H, W) to the same shape."""
+        if self.training and x.numel() == x.shape[1]:
+            y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            layer: Any = self
+            out: Tensor = layer.act(layer.drop(y))
+            return out
+        plain: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return plain
+
+
 def allow_single_values(module: nn.Module) -> None:
-    """Turn every ``nn.BatchNorm2d`` of a network into a ``SingleValueBatchNorm2d``: the image pooling of DeepLabV3+ has
-    one value an image, and in the warm-up a batch may hold one labelled image."""
+    """Give every BatchNorm of a network a class that takes single values: the image pooling of DeepLabV3+ has one value
+    an image, so may have the deepest maps of a small one, and in the warm-up a batch may hold one labelled image."""
     for norm in module.modules():
         if type(norm) is nn.BatchNorm2d:
             norm.__class__ = SingleValueBatchNorm2d
+        elif type(norm) is BatchNormAct2d:
+            norm.__class__ = SingleValueBatchNormAct2d
 
 
 class _OverRanks(nn.BatchNorm2d):

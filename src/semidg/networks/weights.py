@@ -55,7 +55,9 @@ def load_encoder(encoder: nn.Module, state: dict[str, Tensor], source: str) -> N
     Tensors behind the last feature map (classifier head) are left over. Raises ConfigError if a tensor of the encoder
     gets no value or one of another shape; a first convolution of 3 channels is summed for a grey encoder.
     """
-    own = encoder.state_dict()
+    # counters of BatchNorm are no weights; older files have none, and PyTorch does without
+    whole = encoder.state_dict()
+    own, state = ({k: v for k, v in of.items() if not k.endswith("num_batches_tracked")} for of in (whole, state))
     by_name = _match_names(own, state)
     pairs = by_name if by_name is not None else dict(zip(own, state.values(), strict=False))
     first = next(iter(own))
@@ -68,7 +70,7 @@ def load_encoder(encoder: nn.Module, state: dict[str, Tensor], source: str) -> N
             f"{source}: does not fit the encoder: {len(wrong)} of {len(own)} tensors are missing or have another "
             f"shape, the first is {wrong[0]!r}; {_WAYS}"
         )
-    encoder.load_state_dict(pairs)
+    encoder.load_state_dict({**whole, **pairs})
 
 
 def _match_names(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor] | None:

@@ -63,7 +63,7 @@ def signed_distance(labels: Tensor, classes: int) -> Tensor:
             outside = ~inside & (image != IGNORE_INDEX)
             if inside.any() and outside.any():
                 out[c - 1] = distance_transform_edt(~inside) * outside - distance_transform_edt(~outside) * inside
-    return torch.from_numpy(maps / math.hypot(*labels.shape[1:])).to(labels.device, non_blocking=True)
+    return ranks.send(torch.from_numpy(maps / math.hypot(*labels.shape[1:])), labels.device)
 
 
 def boundary_loss(logits: Tensor, labels: Tensor, distance: Tensor) -> Tensor:

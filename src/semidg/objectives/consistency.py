@@ -88,7 +88,7 @@ def largest_components(label: Tensor, classes: int) -> Tensor:
             if count:
                 largest = np.bincount(parts.ravel())[1:].argmax() + 1
                 out[parts == largest] = k
-    return torch.from_numpy(result).to(label.device, non_blocking=True)
+    return ranks.send(torch.from_numpy(result), label.device)
 
 
 def paste(inside: Tensor, given: Tensor, onto: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from semidg import ranks
 from semidg.method_config import ContrastiveConfig
 
 
@@ -41,7 +42,7 @@ def choose_anchors(
 
 def _draw(positions: Tensor, count: int, generator: torch.Generator) -> Tensor:
     order = torch.randperm(len(positions), generator=generator)[:count]
-    return positions[order.to(positions.device, non_blocking=True)]
+    return positions[ranks.send(order, positions.device)]
 
 
 def info_nce(anchors: Tensor, positives: Tensor, labels: Tensor, temperature: float) -> Tensor:
