@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -47,12 +47,13 @@ def train_until(moment: str, config: ExperimentConfig, out: Path) -> None:
 
     save, save_bundle, save_state, saved = torch.save, keeper.save_bundle, keeper.save_state, [0]
 
-    def half(values: object, path: Path) -> None:
+    def half(values: object, stream: BinaryIO) -> None:
         saved[0] += 1
         if saved[0] == 2:
-            Path(path).write_bytes(b"half of a checkpoint")
+            stream.write(b"half of a checkpoint")
+            stream.flush()
             kill_me()
-        save(values, path)
+        save(values, stream)
 
     def best(*arguments: Any) -> None:
         save_bundle(*arguments)

@@ -306,11 +306,17 @@ def dump_config(config: ExperimentConfig) -> str:
 
 def _explain(item: Any) -> str:
     path = [str(part) for part in item["loc"]]
+    if item["type"] == "union_tag_invalid":
+        name = item["ctx"]["tag"]
+        near = difflib.get_close_matches(name, METHOD_CONFIGS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; the methods are {', '.join(METHOD_CONFIGS)}"
+        return f"method.name {name!r} is unknown{hint}"
     key = ".".join(p for p in path if p not in METHOD_CONFIGS)  # pydantic adds the member of the union
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, known_keys(), 1, cutoff=0.3)
         return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else "")
-    return f"{key}: {item['msg']} (got {item['input']!r})" if key else str(item["msg"])
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message} (got {item['input']!r})" if key else message
 
 
 def known_keys(model: type[BaseModel] = ExperimentConfig, prefix: str = "") -> list[str]:

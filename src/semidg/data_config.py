@@ -6,11 +6,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from semidg.method_config import Fraction, Model
 
 LayoutName = Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"]
+
+
+def _known_domains(domains: str) -> str:
+    if not re.fullmatch(r"layout|styles:([2-9]|[1-9]\d)", domains):
+        raise ValueError("must be layout, or styles:K with a number K of 2 to 99")
+    return domains
 
 
 class SplitConfig(Model):
@@ -65,7 +71,7 @@ class DataConfig(Model):
     """Side in pixels of the square the networks see; masks are scored at the original size."""
     channels: Literal[1, 3] = 3
     """Channels the images are read with: 1 (grey) or 3 (RGB)."""
-    domains: Annotated[str, Field(pattern=r"^(layout|styles:[2-9]|styles:[1-9]\d)$")] = "layout"
+    domains: Annotated[str, AfterValidator(_known_domains)] = "layout"
     """layout: as the folders say. styles:K: K acquisition styles derived from the looks of the images, named style-1
     (the largest) to style-K, for data that do not name scanners: a stated proxy, no scanner."""
     include_normal: bool = False

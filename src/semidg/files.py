@@ -37,8 +37,13 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
-    except OSError as error:
-        raise write_error(path, error) from error
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):  # torch.save raises a RuntimeError over it
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise write_error(path, cause) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -88,12 +88,26 @@ def test_configuration_is_printed_and_read_back(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == text
 
 
+@pytest.mark.parametrize("arguments", [["index", "--help"], ["index", "{phantom}", "--out", "{out}"]])
+def test_a_reader_that_has_read_enough_is_no_error(phantom: Path, tmp_path: Path, arguments: list[str]) -> None:
+    places = {"phantom": phantom, "out": tmp_path / "index.csv"}
+    command = [sys.executable, "-m", "semidg", *(argument.format(**places) for argument in arguments)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
 def test_mistakes_of_train(refused: Refused, phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     root = ["--data.root", phantom, "--out", out, *TINY]
     assert "data.root is not set" in refused("train", "phantom", "--out", out)
     assert "--out is not set" in refused("train", "phantom", "--data.root", phantom)
+    assert "say what to train: a preset" in refused("train")
     assert "a preset" in refused("train", "--out", out)
+    assert "did you mean 'fixmatch'?" in refused("train", "phantom", "--method.name", "fixmach")
     assert "not both" in refused("train", "phantom", "--config", "x.yaml", "--out", out)
     assert "nowhere" in refused("train", "phantom", *root, "--data.root", tmp_path / "nowhere")
     assert "resnet_18" in refused("train", "phantom", *root, "--network.encoder", "resnet_18")
@@ -274,6 +288,18 @@ def test_variance_map_differs_from_the_probability_map(run: Path, phantom: Path,
         masks[kind] = next((tmp_path / kind).glob("*_mask.png")).read_bytes()
     assert (maps["probability"] != maps["variance"]).any()
     assert masks["probability"] == masks["variance"]
+
+
+def test_masks_in_a_folder_of_their_own_are_not_predicted(run: Path, phantom: Path, tmp_path: Path) -> None:
+    """Of a data set DOMAIN/images and DOMAIN/masks, given whole or as one domain."""
+    from semidg.report.prediction_jobs import find_jobs
+
+    images = {path for path in phantom.rglob("*.png") if path.parent.name == "images"}
+    assert {job.image for job in find_jobs([phantom], tmp_path / "out")} == images
+    delta = {job.image for job in find_jobs([phantom / "delta"], tmp_path / "out")}
+    assert delta == {path for path in images if "delta" in path.parts}
+    alone = find_jobs([phantom / "delta" / "masks"], tmp_path / "out")  # asked for, so it is meant
+    assert len(alone) == len(delta)
 
 
 def test_masks_beside_images_are_not_predicted(run: Path, tmp_path: Path) -> None:

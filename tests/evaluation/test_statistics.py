@@ -269,10 +269,20 @@ def test_a_ratio_over_nothing_is_none_and_draws_without_a_lesion_are_left_out() 
     cases = table()[:8].assign(lesions=0, lesions_found=0, lesions_false=0)
     block = summarise(cases)["overall"]["lesions"]
     assert block["sensitivity"] == block["precision"] == {"value": None, "interval": None}
-    assert block["false_per_image"] == {"value": 0, "interval": [0, 0]}
+    assert block["false_per_image"] == {"value": 0, "interval": None}  # none at all: how rare they are is not known
     cases.loc[[0, 2], ["lesions", "lesions_found"]] = [[2, 1], [2, 2]]  # two of four groups
     block = json.loads(json.dumps(summarise(cases), allow_nan=False))["overall"]["lesions"]
     assert block["sensitivity"] == {"value": 0.75, "interval": [0.5, 1]}
+    cases["lesions_found"] = cases["lesions"]  # all draws say 1: Wilson's interval of two groups that have lesions
+    block = summarise(cases)["overall"]["lesions"]
+    low = 2 / (2 + 1.959964**2)
+    assert block["sensitivity"] == {"value": 1.0, "interval": [pytest.approx(low, abs=1e-6), 1.0]}
+    assert block["precision"] == block["sensitivity"]
+    assert block["false_per_image"] == {"value": 0.0, "interval": None}
+    cases["lesions_found"] = 0
+    block = summarise(cases)["overall"]["lesions"]
+    assert block["sensitivity"] == {"value": 0.0, "interval": [0.0, pytest.approx(1 - low, abs=1e-6)]}
+    cases.loc[[0, 2], "lesions_found"] = [1, 2]
     one_group = summarise(cases[:2])["overall"]["lesions"]
     assert one_group["sensitivity"] == {"value": 0.5, "interval": None}
 

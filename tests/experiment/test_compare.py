@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -210,6 +211,32 @@ def test_an_exception_leaves_no_child(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of ours"):
         run_grid(grid, out, executor, watcher=Broken())
     assert [child.poll() for child in children] == [143]
+
+
+def test_a_run_ends_in_good_order_when_its_starter_is_killed(tmp_path: Path) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import signal, sys, time\nfrom pathlib import Path\n"
+        "from semidg.experiment.executors import stop_with_starter\n"
+        "def stop(*_):\n    Path(sys.argv[1]).write_text('stopped')\n    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\nstop_with_starter()\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    starter = tmp_path / "starter.py"
+    starter.write_text(
+        "import os, signal, sys, time\nfrom pathlib import Path\n"
+        "from semidg.experiment.executors import Job, start_child\n"
+        "log = Path(sys.argv[1])\n"
+        "start_child(Job('a', (sys.argv[2],), log), {}, program=(sys.executable, sys.argv[3]))\n"
+        "while 'ready' not in (log.read_text() if log.exists() else ''):\n    time.sleep(0.05)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    told = tmp_path / "told"
+    arguments = [sys.executable, str(starter), str(tmp_path / "log"), str(told), str(child)]
+    assert subprocess.run(arguments, check=False, timeout=60).returncode == -signal.SIGKILL
+    until = time.monotonic() + 20
+    while not told.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert told.read_text() == "stopped"
 
 
 def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

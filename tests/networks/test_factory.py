@@ -193,3 +193,13 @@ def test_parameters_that_have_no_part_are_found_and_nothing_is_changed(encoder: 
     assert network.training
     assert not network.model.decoder.training
     assert all(p.grad is None for p in network.parameters())
+
+
+@pytest.mark.parametrize("architecture", ["deeplabv3plus", "unet", "fpn"])
+def test_beyond_the_rim_lies_what_is_at_the_rim(architecture: str) -> None:
+    """The padded network gives what it gives of an image whose last row and column are repeated by hand."""
+    network = make_network(SMALL.model_copy(update={"architecture": architecture}), 3, 0).eval()
+    images = torch.rand(2, 3, 50, 70)
+    padded = images[:, :, torch.arange(64).clamp(max=49)][..., torch.arange(96).clamp(max=69)]
+    for given, whole in ((images, padded), (torch.full_like(images, 0.7), torch.full_like(padded, 0.7))):
+        torch.testing.assert_close(network(given).logits, network(whole).logits[..., :50, :70])

@@ -6,6 +6,7 @@ import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -61,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     wait_briefly()
     warnings.filterwarnings("ignore", module="pydicom")  # of values that are not needed, a line each
     try:
-        return _run(arguments[0], arguments[1:])
+        code = _run(arguments[0], arguments[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # "| head" has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except SemidgError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -71,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         message = f"{error.filename or 'output'}: {error.strerror}; choose another folder, or free some space"
+    else:
+        return code
     for line in message.splitlines():
         print(f"semidg: error: {line}", file=sys.stderr)
     return 2

@@ -85,6 +85,8 @@ def _check(options: AuditOptions) -> DataConfig:
         raise ConfigError("--folds and --config belong together: --folds 5 --config busi-lite")
     if options.folds is not None and options.folds < 2:
         raise ConfigError(f"--folds {options.folds}: at least 2 are needed")
+    if options.out.exists() and not options.out.is_dir():
+        raise ConfigError(f"--out {options.out}: is a file; give a folder")
     if _marked(options.out / "issues.csv"):
         raise ConfigError(f"{options.out}: issues.csv in it holds marks of yours; choose another folder with --out")
     return data
@@ -130,4 +132,5 @@ def _print(found: Audit, scores: Sequence[Quality], out: Path) -> None:
     if scores:
         print(f"{out / 'quality.csv'}: the scores of {len(scores)} of {masks} masks")
     print(f"{out / 'issues.csv'}: {len(found.issues)} findings")
-    print(f"{out / 'index.html'}: all of them with pictures, and the choice of what to leave out; open it in a browser")
+    what = "all of them with pictures, and the choice of what to leave out; " if found.issues else ""
+    print(f"{out / 'index.html'}: {what}open it in a browser")

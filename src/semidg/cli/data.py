@@ -15,6 +15,7 @@ from semidg.cli.options import parse
 from semidg.cli.progress import Bars
 from semidg.config import parse_config
 from semidg.data_config import DataConfig, LayoutName
+from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
     from semidg.data.index import Index
@@ -118,6 +119,8 @@ def index(arguments: Sequence[str]) -> int:
     options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
     from semidg.data.index import write_index
 
+    if options.picture is not None and options.picture.suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"--picture {options.picture}: a picture is written as .png or .svg; choose one of these")
     found = options.index(options.data_config(), options.skip_bad)
     write_index(found, options.out)
     for line in found.skipped:

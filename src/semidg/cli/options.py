@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from semidg.config import ExperimentConfig, config_error, load_config, parse_con
 def value_of(arguments: Sequence[str], option: str) -> str | None:
     """The last value given for ``--option VALUE`` or ``--option=VALUE``."""
     found = None
-    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for here, following in pairwise([*arguments, ""]):
         if here == f"--{option}":
             found = following
         elif here.startswith(f"--{option}="):

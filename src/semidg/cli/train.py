@@ -71,10 +71,12 @@ def train(arguments: Sequence[str]) -> int:
         return 0
     if options.out is None:
         raise ConfigError("--out is not set; say where the run folder goes: --out runs/NAME")
+    from semidg.experiment.executors import stop_with_starter
     from semidg.experiment.run import Stopped
     from semidg.experiment.run import train as train_run
     from semidg.report.tables import summary_text
 
+    stop_with_starter()
     try:
         with Bars() as bars:
             summary = train_run(

@@ -114,8 +114,13 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
             raise DataError(f"{root}: holds images/ itself; give the folder above it, where {root.name!r} is a domain")
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from error
-    expected = " or ".join(known.expected for known in wanted.values())
-    raise DataError(f"{root}: no image found; expected {expected}")
+    usual = sorted(wanted, key=lambda name: name != "folders")
+    expected = " or ".join(wanted[name].expected for name in usual)
+    if layout != "auto":
+        expected += f", as data.layout is {layout}; --data.layout auto recognises the others"
+    tables = sorted(path.name for path in root.glob("*.csv"))
+    table = f", or give the table: {root / tables[0]}" if tables else ", or a table of the images, NAME.csv"
+    raise DataError(f"{root}: no image found; expected {expected}{table} (docs/how-to/your-own-data.md)")
 
 
 def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, list[Record], Problems]:

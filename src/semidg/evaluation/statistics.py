@@ -164,7 +164,7 @@ def summarise(
             }
         if counted:
             keep = [0, *range(1 + len(metrics), amounts.shape[1])]
-            result["lesions"] = _lesions(amounts[:, keep].sum(axis=0), sums[:, keep], level)
+            result["lesions"] = _lesions(_group_sums(amounts[:, keep], groups), sums[:, keep], level)
         return result
 
     def by(column: str) -> dict[str, Any]:
@@ -222,18 +222,30 @@ def _group_sums(amounts: Floats, groups: npt.NDArray[Any]) -> Floats:
     return np.stack([np.bincount(codes, column, minlength=len(names)) for column in amounts.T], axis=1)
 
 
-def _lesions(totals: Floats, sums: Floats, level: float) -> dict[str, Any]:
-    """The block of lesions from images, true, found and false lesions: totals, (4,), and of each draw, (draws, 4)."""
+def _lesions(of_groups: Floats, sums: Floats, level: float) -> dict[str, Any]:
+    """The block of lesions from images, true, found and false lesions: of each group, (G, 4), and draw, (draws, 4).
+
+    Where no or all of them count, every draw says so: then Wilson's interval of that share, of as many as there are
+    groups that have some. A mean of none at all has no interval.
+    """
+    totals = of_groups.sum(axis=0)
     _, true, found, false = (round(total) for total in totals)
 
     def ratio(above: int, below: Sequence[int]) -> dict[str, Any]:
         whole = totals[below].sum()
         if not whole:
             return {"value": None, "interval": None}
+        if len(of_groups) > 1 and below == [0] and totals[above] == 0:
+            return {"value": 0.0, "interval": None}
+        if len(of_groups) > 1 and below != [0] and totals[above] in (0, whole):
+            n = int((of_groups[:, below].sum(axis=1) > 0).sum())
+            certain = n / (n + float(norm.ppf((1 + level) / 2)) ** 2)
+            interval = [certain, 1.0] if totals[above] else [0.0, 1 - certain]
+            return {"value": float(totals[above] / whole), "interval": interval}
         denominators = sums[:, below].sum(axis=1)
         defined = denominators > 0  # none where there is one group, for its draws are nan
-        interval = quantile_interval(sums[defined, above] / denominators[defined], level) if defined.any() else None
-        return {"value": float(totals[above] / whole), "interval": interval and json_interval(*interval)}
+        ends = quantile_interval(sums[defined, above] / denominators[defined], level) if defined.any() else None
+        return {"value": float(totals[above] / whole), "interval": ends and json_interval(*ends)}
 
     return {
         "true": true,

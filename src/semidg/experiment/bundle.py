@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from semidg.config import NetworkConfig
 from semidg.errors import RunError
 from semidg.evaluation.confidence import Calibration
-from semidg.files import atomic_path
+from semidg.files import write_bytes
 from semidg.method_config import FourierConfig
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import make_pair
@@ -66,8 +66,7 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
     if bundle.references is not None:
         tensors[_REFERENCES] = bundle.references.detach().cpu().contiguous()
     metadata = {"semidg_format": FORMAT, "description": json.dumps(description)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_bytes(path, save(tensors, metadata=metadata))
 
 
 def load_bundle(path: Path) -> Bundle:

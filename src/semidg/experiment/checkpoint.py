@@ -36,8 +36,8 @@ class State:
 
 def save_state(path: Path, state: State) -> None:
     """Write the state; a reader sees the old file or the new one."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **vars(state)}, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:  # of a path torch hides why it cannot write
+        torch.save({"format": FORMAT, **vars(state)}, stream)
 
 
 def load_state(path: Path) -> State:

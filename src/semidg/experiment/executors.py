@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Protocol, Self
 #: What a job's arguments are given to.
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "semidg")
 
+_STARTER = "SEMIDG_STARTER"  # number of the process that has started this one
+_LOOK = 1.0  # seconds between two looks at it
 _GRACE = 60.0  # seconds for a child to write its checkpoint when this process itself has failed
 
 
@@ -120,10 +123,24 @@ def start_child(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | environment,
+            env=os.environ | environment | {_STARTER: str(os.getpid())},
             start_new_session=True,
             pass_fds=keep,
         )
+
+
+def stop_with_starter() -> None:
+    """In a process of ``start_child``: when the one that started it is gone, by whatever signal, stop in good order,
+    as on SIGTERM. Else a run whose starter was killed would hold its folder against the one that begins it again."""
+    starter = os.environ.pop(_STARTER, None)
+
+    def watch() -> None:
+        while os.getppid() == int(starter or 0):
+            time.sleep(_LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if starter is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def stop_child(child: subprocess.Popen[bytes], *, kill: bool) -> None:

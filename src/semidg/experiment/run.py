@@ -30,6 +30,7 @@ from semidg.experiment.distributed import Place, find_place, first_then_others, 
 from semidg.experiment.engine import make_trainer, quiet, ready, signals_restored
 from semidg.experiment.environment import environment
 from semidg.experiment.evaluate import evaluate_part, evaluate_run
+from semidg.experiment.grid import differing_keys
 from semidg.experiment.keeper import Keeper, Listener
 from semidg.experiment.loaders import training_loader
 from semidg.experiment.loggers import Trackers, check_loggers, open_trackers
@@ -205,8 +206,11 @@ def _anywhere(config: ExperimentConfig) -> ExperimentConfig:
 def _refuse(config: ExperimentConfig, run: Path, resume: bool) -> None:
     """Raises RunError for a folder in which the training cannot begin or go on."""
     if resume:
-        if _anywhere(open_config(run)) != _anywhere(config):
-            raise RunError(f"{run}: holds another configuration; choose another --out, or resume it without changes")
+        if keys := differing_keys(_anywhere(open_config(run)), _anywhere(config)):
+            raise RunError(
+                f"{run}: holds another configuration (it differs in {', '.join(keys)}); choose another --out, or "
+                "resume it without changes"
+            )
         if origin := read_json(run / "environment.json").get(ORIGIN):
             raise RunError(
                 f"{run}: has no networks, only the scores taken over from {origin}; delete the folder to train it here"

@@ -134,6 +134,6 @@ def _encoder_name(encoder: str) -> str:
         return encoder
     elif timm.is_model(encoder):
         return f"tu-{encoder}"
-    near = difflib.get_close_matches(encoder, [*smp.encoders.get_encoder_names(), *timm.list_models()], 3)
+    near = difflib.get_close_matches(encoder, {*smp.encoders.get_encoder_names(), *timm.list_models()}, 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ConfigError(f"network.encoder {encoder!r} is unknown{hint}")

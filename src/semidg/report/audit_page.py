@@ -60,7 +60,9 @@ def _facts(audit: Audit) -> list[tuple[str, str, str]]:
     for severity in SEVERITIES:
         own = [issue for issue in audit.issues if issue.severity == severity]
         images = len({name for issue in own for name in (issue.id, issue.other) if name})
-        facts.append((f"{severity.capitalize()}s", str(len(own)), f"{images} images" if own else "none"))
+        facts.append(
+            (f"{severity.capitalize()}s", str(len(own)), f"{images} image{'s' * (images != 1)}" if own else "none")
+        )
     return facts
 
 

@@ -29,7 +29,7 @@ _EDGE = "from the border of one mask to that of the other"
 #: The metrics of a case by their name in cases.csv.
 METRIC_TERMS: dict[str, Term] = {
     "dice": Term("Dice", "%", 100, f"Twice the common area over the sum of both areas; 100 % is agreement. {_OVERLAP}"),
-    "iou": Term("IoU", "%", 100, f"Common area over united area; always below Dice. {_OVERLAP}"),
+    "iou": Term("IoU", "%", 100, f"Common area over united area; never above Dice. {_OVERLAP}"),
     "precision": Term("Precision", "%", 100, f"Share of what was marked that is there. {_OVERLAP}"),
     "sensitivity": Term("Sensitivity", "%", 100, f"Share of what is there that was marked. {_OVERLAP}"),
     "specificity": Term(

@@ -17,6 +17,7 @@ from semidg.errors import ConfigError, DataError
 from semidg.types import Frame
 
 _MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
+_MASK_FOLDERS = {"masks": "images", "labelsTr": "imagesTr"}
 
 
 class Job(NamedTuple):
@@ -39,7 +40,8 @@ class Job(NamedTuple):
 
 
 def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png) are left out.
+    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png), or in a folder masks
+    beside a folder images, are left out.
 
     Raises DataError for an input that is not there or holds no image, ConfigError where two would share a result.
     """
@@ -50,6 +52,7 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             if inside == whole:
                 raise ConfigError(f"--out {out}: is the folder of the images; choose another, or one below it")
             files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file() and not _is_mask(p))
+            files = [p for p in files if not _of_masks(p, source)]
             if whole in inside.parents:  # earlier results
                 files = [p for p in files if inside not in p.resolve().parents]
             if not files:
@@ -157,6 +160,12 @@ def _volume(job: Job) -> Volume:
         raise DataError(f"{folder / str(error)}") from error
     frames = tuple(Frame("z", number) for number in range(len(series.files)))
     return Volume(job, Planes(frames, series.width, series.height, series.spacing, series.slice_mm), series)
+
+
+def _of_masks(path: Path, source: Path) -> bool:
+    """Whether a file lies in a folder of masks beside one of images, both in ``source``: of a data set."""
+    folders = path.parents[: len(path.relative_to(source).parents) - 1]
+    return any(f.name in _MASK_FOLDERS and (f.parent / _MASK_FOLDERS[f.name]).is_dir() for f in folders)
 
 
 def _is_mask(path: Path) -> bool:

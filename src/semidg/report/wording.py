@@ -160,6 +160,8 @@ def trust(run: Run) -> str:
     text = ""
     if ece := (confidence.get("pixels") or {}).get("ece"):
         text = f"Its stated confidence of a pixel is off by {with_interval(ece['value'], ece['interval'])} on average"
+        if border := (confidence.get("pixels") or {}).get("boundary_ece"):
+            text += f", along the borders, where it matters, by {with_interval(border['value'], border['interval'])}"
         text += ", on the same images it was calibrated on. " if confidence.get("in_sample") else ". "
     if expected := confidence.get("expected_dice"):
         spearman, bias = expected["spearman"], expected["bias"]
