@@ -142,7 +142,15 @@ def test_an_error_of_the_configuration_is_said_once_and_leaves_no_folder(phantom
 
 def test_starters_of_processes_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (tiny_config(trainer={"devices": n}).trainer for n in (1, 2))
-    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_JOB_NAME", "TORCHELASTIC_RUN_ID"):
+    for name in (
+        "LOCAL_RANK",
+        "RANK",
+        "WORLD_SIZE",
+        "SLURM_NTASKS",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_JOB_NAME",
+        "TORCHELASTIC_RUN_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert find_place(two) is None
     place = find_place(one)
@@ -152,6 +160,8 @@ def test_starters_of_processes_are_recognised(monkeypatch: pytest.MonkeyPatch) -
         find_place(tiny_config(trainer={"nodes": 2}).trainer)
     with monkeypatch.context() as patch:
         patch.setenv("SLURM_NTASKS", "2")
+        assert find_place(two) is None  # a job of two tasks whose script has not called srun: nobody else would come
+        patch.setenv("SLURM_STEP_NUM_TASKS", "2")
         with pytest.raises(ConfigError, match=r"SLURM: .*ntasks-per-node"):
             find_place(two)
         for name, value in {

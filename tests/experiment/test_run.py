@@ -230,6 +230,12 @@ def test_folders_that_must_not_be_overwritten_are_refused(
         train(tiny_config(phantom), run)
     with pytest.raises(RunError, match=r"another configuration \(it differs in seed\)"):
         train(tiny_config(phantom, seed=9), run, resume=True)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    for name in ("config.yaml", ".config.yaml.0123.part"):  # killed before it was a run
+        (begun / name).write_text("half")
+    train(tiny_config(phantom), begun)
+    assert not [*begun.rglob("*.part")]
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="not empty"):
         train(tiny_config(phantom), tmp_path)

@@ -19,7 +19,7 @@ from semidg.config import dump_config
 from semidg.errors import ConfigError, RunError
 from semidg.experiment.executors import Executor, Job
 from semidg.experiment.grid import Cell, differing_keys
-from semidg.experiment.run import ORIGIN, open_config
+from semidg.experiment.run import ORIGIN, abandoned, open_config
 from semidg.files import read_json, write_text
 
 Part = Literal["test", "validation"]
@@ -90,7 +90,7 @@ def refuse_other_configurations(cells: Sequence[Cell], out: Path) -> None:
                     f"{run}: was trained with another configuration (it differs in {', '.join(keys)}); delete the "
                     "folder, or choose another --out"
                 )
-        elif run.is_dir() and not _abandoned(run) and any(run.iterdir()):
+        elif run.is_dir() and not abandoned(run) and any(run.iterdir()):
             problems.append(f"{run}: is no run folder and not empty; delete it, or choose another --out")
     if problems:
         raise RunError("\n".join(problems))
@@ -253,7 +253,7 @@ def _job(cell: Cell, out: Path, part: Part) -> Job:
     if (run / "run.json").is_file():
         start = ("--resume",)
     else:
-        if _abandoned(run):
+        if abandoned(run):
             shutil.rmtree(run)
         config = out / "configs" / f"{cell.name}.yaml"
         write_text(config, dump_config(cell.config))
@@ -267,11 +267,6 @@ def _error(cell: Cell, out: Path, part: Part, code: int) -> str | None:
     log = out / "logs" / f"{cell.name}.log"
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{last_line(log) or 'no output'} ({how}; {log})"
-
-
-def _abandoned(run: Path) -> bool:
-    """Whether a run was killed before it was one: the folder holds its configuration at most."""
-    return run.is_dir() and all(p.name in ("config.yaml", ".lock") or p.suffix == ".part" for p in run.iterdir())
 
 
 def _course(metrics: Path) -> tuple[int, float]:

@@ -69,7 +69,8 @@ def find_place(config: TrainerConfig) -> Place | None:
     if STORE in os.environ:
         rank = int(os.environ["LOCAL_RANK"])
         return Place(rank, rank, world, LightningEnvironment())
-    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    # of srun alone: in a job whose script calls the command without it, this process is the only one
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if SLURMEnvironment.detect() and tasks > 1:
         _check("srun", tasks, config)
         try:

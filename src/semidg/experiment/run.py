@@ -170,6 +170,8 @@ def _begin(
         _refuse(config, run, resume)
         held.enter_context(locked(run, "another training"))
         _refuse(config, run, resume)  # another one may have begun and ended
+        for part in run.rglob("*.part"):  # of a process that was killed while it wrote
+            part.unlink()
         if not existed:
             preparing.enter_context(_clean_on_failure(run))
         if not (run / "run.json").is_file():
@@ -217,10 +219,15 @@ def _refuse(config: ExperimentConfig, run: Path, resume: bool) -> None:
             )
     elif (run / "run.json").is_file():
         raise RunError(f"{run}: already holds a run; continue it with --resume, or choose another --out")
-    elif run.is_dir() and any(path.name != ".lock" for path in run.iterdir()):
+    elif run.is_dir() and not abandoned(run):
         raise RunError(f"{run}: exists and is not empty; choose another --out")
     elif run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; choose another --out")
+
+
+def abandoned(run: Path) -> bool:
+    """Whether a run was killed before it was one: the folder holds its configuration at most."""
+    return run.is_dir() and all(p.name in ("config.yaml", ".lock") or p.suffix == ".part" for p in run.iterdir())
 
 
 @contextlib.contextmanager
