@@ -56,6 +56,55 @@ def test_every_published_run_is_taken_over_and_makes_a_printed_row(name: str, pa
         assert numbers <= printed(name, str(arm)), arm
 
 
+def rows_of(text: str) -> list[dict[str, str]]:
+    """The rows of the tables of arms in a Markdown text, cells by heading."""
+    found, headings = [], None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            headings = None
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if headings is None:
+            headings = cells
+        elif headings[0] == "arm" and not set(cells[0]) <= {"-"}:
+            found.append(dict(zip(headings, cells, strict=True)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "part", "known", "baseline"),
+    [
+        ("## BUSI, 25 % labelled", "busi-main", "test", ["busi-main"], None),
+        ("## BUSI, other methods and half of the labels", "busi-methods", "test", ["busi-main", "busi-methods"], None),
+        ("### How long to train", "busi-length", "validation", ["busi-length"], None),
+        ("### Settings of the methods", "busi-tuning", "validation", ["busi-tuning"], "epl"),
+        ("## An unseen scanner", "phantom-scanners", "test", ["phantom-scanners"], None),
+    ],
+)
+def test_every_cell_of_a_published_table_is_what_the_command_shows(
+    section: str, name: str, part: Part, known: list[str], baseline: str | None, tmp_path: Path
+) -> None:
+    """Means, intervals, differences, p values: by arm, heading and, where the table says it so, labelled fraction."""
+    comparison = load_comparison(ROOT / "benchmarks" / "comparisons" / f"{name}.yaml")
+    cells = expand(comparison)
+    take_over(read_known([RESULTS / folder for folder in known], part), cells, tmp_path, part)
+    write_tables(comparison.name, baseline or comparison.against, cells, tmp_path, part)
+    made = rows_of((tmp_path / ("table.md" if part == "test" else f"table-{part}.md")).read_text("utf-8"))
+    sections = re.split(r"^(?=##+ )", (ROOT / "docs" / "results.md").read_text("utf-8"), flags=re.MULTILINE)
+    (text,) = [each for each in sections if each.startswith(f"{section}\n")]
+    compared, arm = 0, ""
+    for row in rows_of(text):
+        if row["arm"] == "the same, one network":
+            row["arm"] = f"{arm}, one network"
+        arm = re.sub(r" \(.*\)$", "", row["arm"])
+        same = [one for one in made if one["arm"] == arm and one["labelled"] == row.get("labelled", one["labelled"])]
+        same = same or [one for one in made if one["arm"] == arm]
+        shared = row.keys() & same[0].keys() - {"arm", "labelled"} if same else set()
+        compared += len(shared)
+        assert not shared or {k: row[k] for k in shared} == {k: same[0][k] for k in shared}, arm
+    assert compared > 10
+
+
 def test_no_published_file_names_a_place_of_a_machine() -> None:
     for path in RESULTS.rglob("*.gz"):
         text = gzip.decompress(path.read_bytes()).decode()
