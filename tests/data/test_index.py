@@ -87,6 +87,17 @@ def test_folders_with_subfolders_other_endings_and_unlabelled_images(tmp_path: P
     assert {(record.domain, record.class_name) for record in index.records} == {("site a", ""), ("site b", "")}
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="the file system makes the two forms one")
+def test_a_mask_belongs_to_an_image_whose_umlaut_is_written_otherwise(tmp_path: Path) -> None:
+    composed, decomposed = "M\u00e4rz", "Ma\u0308rz"
+    for folder, name, picture in (("images", decomposed, texture(1)), ("masks", composed, square())):
+        save(tmp_path / "site" / folder / f"{name}.png", picture)
+    (record,) = build_index(tmp_path).records
+    assert record.id == f"site/{composed}"
+    assert (tmp_path / record.image).is_file()
+    assert record.masks == (f"site/masks/{composed}.png",)
+
+
 def test_a_data_set_without_any_mask_is_no_error(tmp_path: Path) -> None:
     make_folders(tmp_path, images=0, unlabelled=3)
     assert not any(record.labelled for record in build_index(tmp_path).records)

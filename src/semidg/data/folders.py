@@ -8,6 +8,7 @@ unlabelled. Mask and image may have different endings; of files that hold severa
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -63,6 +64,7 @@ def _by_name(root: Path, domain: str, part: str, problems: Problems) -> dict[str
         return named
     for path in list_images(root, folder, problems, recursive=True):
         name = stem(PurePosixPath(path).relative_to(PurePosixPath(domain) / part).as_posix())
+        name = unicodedata.normalize("NFC", name)  # some programs of macOS write an umlaut as two characters
         if name in named:
             problems.add("name that is not unique", f"{named[name]} and {path}", path)
         else:

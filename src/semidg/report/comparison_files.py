@@ -48,7 +48,8 @@ def write_tables(title: str, baseline: str, cells: Sequence[Cell], out: Path, pa
     said = [*dict.fromkeys(row.mark for row in table if row.mark)]
     said += dict.fromkeys(row.note for row in (*table, *means) if row.note)
     caption = "Mean Dice with its 95 % interval over the cases; a hollow point is a seed"
-    details = {"runs": made, "every case": f"cases{ending}.csv.gz", "configuration": "comparison.yaml"}
+    links = {"every case": f"cases{ending}.csv.gz", "configuration": "comparison.yaml"}
+    details = {"runs": made} | {what: Markup('<a href="{0}">{0}</a>').format(name) for what, name in links.items()}
     page = out / f"index{ending}.html"
     write_page(page, f"{title}: {part} part", "\n\n".join([*said, ABOUT]), tables, [(caption, figure)], details)
     return terminal(table, means)
