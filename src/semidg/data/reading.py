@@ -67,11 +67,6 @@ def plane_image(path: Path, frame: Frame | None, channels: int, keep: int = 2) -
     return in_channels(pixels, channels)
 
 
-def series_image(root: Path, first: str, number: int, channels: int) -> NDArray[np.uint8]:
-    """A slice, from 0, of the DICOM series that begins with the file ``first``, as uint8 (H, W, channels)."""
-    return in_channels(_slice(root, first, number), channels)
-
-
 def in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """Grey (H, W) or colour (H, W, 3) as (H, W, channels), 1 or 3."""
     if pixels.ndim == 2:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from semidg.experiment.compare import Part
 from semidg.experiment.grid import Cell
