@@ -261,7 +261,8 @@ def load_config(source: str | Path) -> ExperimentConfig:
 class _OnceLoader(yaml.SafeLoader):
     """YAML of plain values in which a key stands once: of two the first one would be lost in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -270,7 +271,7 @@ class _OnceLoader(yaml.SafeLoader):
                         None, None, f"the key {key.value} stands twice", key.start_mark
                     )
                 seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def parse_mapping(text: str, where: str) -> dict[str, Any]:

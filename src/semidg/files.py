@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from semidg.errors import RunError, SemidgError
+
+#: Names of what ``atomic_path`` writes before it takes its own.
+PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
 
 
 @contextmanager
@@ -37,15 +41,17 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):  # torch.save raises a RuntimeError over it
-            cause = cause.__context__
-        if cause is None:
-            raise
-        raise write_error(path, cause) from error
+    except OSError as error:
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what ``atomic_path`` has left in a folder in which nobody else writes, where it was killed as it wrote."""
+    for path in folder.glob(".*.part"):
+        if PART.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

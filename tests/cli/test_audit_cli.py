@@ -124,3 +124,20 @@ def test_masks_are_scored_by_folds(tmp_path: Path, capsys: Capture) -> None:
     assert {row["source"] for row in rows(out / "quality.csv")} == {"fold 1", "fold 2"}
     unlike = {row["id"] for row in rows(out / "issues.csv") if row["kind"] == "mask unlike its prediction"}
     assert unlike == {row["id"] for row in rows(out / "quality.csv") if row["issue"]}
+
+
+def test_a_stop_in_a_fold_says_that_the_same_call_goes_on(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semidg.experiment import label_quality
+    from semidg.experiment.run import Stopped
+
+    def stop(*arguments: object) -> None:
+        raise Stopped(tmp_path / "folds" / "fold-1", 5, 15)
+
+    monkeypatch.setattr(label_quality, "score_by_folds", stop)
+    arguments = ["audit", str(phantom), "--out", str(tmp_path / "out"), "--folds", "2", "--config", "phantom"]
+    assert main(arguments) == 143
+    said = capsys.readouterr().err
+    assert "fold-1 after step 5; the same call goes on" in said
+    assert "train --resume" not in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,9 @@ def test_configuration_is_printed_and_read_back(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == text
 
 
-@pytest.mark.parametrize("arguments", [["index", "--help"], ["index", "{phantom}", "--out", "{out}"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["--version"], ["index", "--help"], ["index", "{phantom}", "--out", "{out}"]]
+)
 def test_a_reader_that_has_read_enough_is_no_error(phantom: Path, tmp_path: Path, arguments: list[str]) -> None:
     places = {"phantom": phantom, "out": tmp_path / "index.csv"}
     command = [sys.executable, "-m", "semidg", *(argument.format(**places) for argument in arguments)]
@@ -98,6 +101,22 @@ def test_a_reader_that_has_read_enough_is_no_error(phantom: Path, tmp_path: Path
     os.close(writing)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+    assert done.returncode in (0, 141)
+
+
+def test_a_closed_output_is_no_error(phantom: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "semidg", "index", str(phantom), "--out", str(tmp_path / "index.csv")]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} >&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_broken_pipe_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("semidg.cli._run", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["index"])
 
 
 def test_mistakes_of_train(refused: Refused, phantom: Path, tmp_path: Path) -> None:
@@ -300,6 +319,30 @@ def test_masks_in_a_folder_of_their_own_are_not_predicted(run: Path, phantom: Pa
     assert delta == {path for path in images if "delta" in path.parts}
     alone = find_jobs([phantom / "delta" / "masks"], tmp_path / "out")  # asked for, so it is meant
     assert len(alone) == len(delta)
+
+
+def test_a_file_is_not_predicted_into_its_own_folder(tmp_path: Path) -> None:
+    """Its NAME_mask.png there may be the truth."""
+    from semidg.errors import ConfigError
+    from semidg.report.prediction_jobs import find_jobs
+
+    Image.new("L", (20, 20), 90).save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="is the folder of"):
+        find_jobs([tmp_path / "a.png"], tmp_path)
+
+
+def test_a_stopped_demo_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semidg.experiment.run import Stopped
+    from semidg.report import demo
+
+    def stop(*arguments: object) -> None:
+        raise Stopped(tmp_path, 5, 15)
+
+    monkeypatch.setattr(demo, "run_demo", stop)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 143
+    assert capsys.readouterr().err.startswith("semidg: stopped; delete")
 
 
 def test_masks_beside_images_are_not_predicted(run: Path, tmp_path: Path) -> None:

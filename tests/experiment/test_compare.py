@@ -117,7 +117,7 @@ def test_a_run_killed_before_it_was_one_is_begun_anew(tmp_path: Path) -> None:
     (cell,) = cells(0)
     run_folder(out, cell).mkdir(parents=True)
     (run_folder(out, cell) / "config.yaml").write_text("half")
-    (run_folder(out, cell) / ".run.json.x.part").write_text("")
+    (run_folder(out, cell) / ".run.json.0123456789abcdef.part").write_text("")
     assert run_grid([cell], out, LocalExecutor()) == Outcome()
     assert calls(out, cell) == ["start"]
 

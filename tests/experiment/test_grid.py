@@ -202,4 +202,6 @@ def test_a_key_that_stands_twice_is_refused_where_one_would_be_lost(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"own\.yaml.*the key epl stands twice"):
         load_comparison(file)
     file.write_text("trainer: {<<: {max_steps: 5}, max_steps: 6}\n")
+    assert load_config(file).trainer.max_steps == 6
+    file.write_text("trainer: &t {<<: {max_steps: 5}, max_steps: 6}\nname: x\n")
     assert load_config(file).trainer.max_steps == 6  # a merge key is there to be overruled

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from killed import exit_code, train_until
-from semidg.config import parse_config
+from semidg.config import dump_config, parse_config
 from semidg.errors import ConfigError, NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS
+from semidg.experiment import executors
 from semidg.experiment import run as run_module
 from semidg.experiment.bundle import load_bundle
 from semidg.experiment.evaluate import evaluate_elsewhere
@@ -232,8 +234,15 @@ def test_folders_that_must_not_be_overwritten_are_refused(
         train(tiny_config(phantom, seed=9), run, resume=True)
     begun = tmp_path / "begun"
     begun.mkdir()
-    for name in ("config.yaml", ".config.yaml.0123.part"):  # killed before it was a run
-        (begun / name).write_text("half")
+    (begun / "config.yaml").write_text("seed: 1  # mine\n")
+    with pytest.raises(RunError, match="not empty"):
+        train(tiny_config(phantom), begun)
+    (begun / "config.yaml").write_text(dump_config(tiny_config(phantom)))  # killed before it was a run
+    (begun / ".run.json.0123456789abcdef.part").write_text("half")
+    (begun / "notes.part").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        train(tiny_config(phantom), begun)
+    (begun / "notes.part").unlink()
     train(tiny_config(phantom), begun)
     assert not [*begun.rglob("*.part")]
     (tmp_path / "notes.txt").write_text("mine")
@@ -318,7 +327,7 @@ def test_any_damage_to_a_checkpoint_is_named(seed: int) -> None:
             data[place] = rng.integers(256)
         path.write_bytes(data)
         with contextlib.suppress(RunError):
-            assert load_state(path).method["a"].shape == (2,)
+            assert isinstance(load_state(path), State)
         torch.save({"format": 1, "step": 3}, path)
         with pytest.raises(RunError, match=r"last\.pt: damaged checkpoint"):
             load_state(path)
@@ -369,11 +378,32 @@ def test_images_of_another_data_set_that_training_has_seen_are_counted(phantom: 
             Image.open(tmp_path / "data" / file).save(other / kind / f"{place}{end}")
     other = other.parent
     summary = evaluate_elsewhere(tmp_path / "run", config, other, tmp_path / "out", torch.device("cpu"))
-    assert summary["mark"].startswith("2 of 3 images have a near-duplicate among those of the training")
+    assert summary["mark"].startswith("2 of 3 images are near-duplicates of images of the training")
     shutil.rmtree(tmp_path / "data")
     summary = evaluate_elsewhere(tmp_path / "run", config, other, tmp_path / "out", torch.device("cpu"))
     assert summary["mark"].startswith("not compared with the training images")
     assert str(tmp_path / "data") in summary["mark"]
+
+
+def test_the_signal_of_a_lost_starter_is_no_second_one(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The starter told the run to stop and was killed: the checkpoint is written all the same."""
+    orphaned = threading.Event()
+    monkeypatch.setattr(executors, "_ORPHANED", orphaned)
+
+    class Lost(StopAt):
+        def step(self, step: int) -> None:
+            super().step(step)
+            if step == self.at:
+                orphaned.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(tiny_config(phantom), tmp_path / "run", listener=Lost(3, signal.SIGTERM))
+    assert (
+        torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["step"] == 4
+    )  # the step that ran ended
 
 
 def test_full_disk_is_said_plainly(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,6 +278,9 @@ def test_a_damaged_table_of_cases_is_named(grid: tuple[list[Cell], Path]) -> Non
     (run_folder(out, cells[0]) / "cases.csv").write_text("")
     with pytest.raises(RunError, match=r"cases.csv: cannot be read .* score the run again"):
         read_scored(cells, out, "test")
+    (run_folder(out, cells[0]) / "cases.csv").write_text("x,y\n")
+    with pytest.raises(RunError, match=r"cases.csv: has no column id; score the run again"):
+        read_scored(cells, out, "test")
 
 
 def test_latex_and_markdown_escape_what_they_must() -> None:

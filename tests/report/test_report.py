@@ -152,7 +152,7 @@ def test_a_method_is_compared_over_the_seeds_that_both_have(tmp_path: Path) -> N
     page = Page(_page(tmp_path, runs))
     gains = [make_cases(seed=s, gain=0.05)["dice"].to_numpy() - make_cases(seed=s)["dice"].to_numpy() for s in (0, 1)]
     assert f"dual_level minus supervised: {100 * np.mean(gains):+.1f} Dice points" in page.text
-    assert "dual_level is compared with supervised over seeds 0, 1 alone, which both have." in page.text
+    assert "dual_level is compared with supervised over seeds 0, 1 alone, which both have; " in page.text
     assert "epl is not compared case by case: supervised has none of its seeds." in page.text
 
 

@@ -6,7 +6,7 @@ import difflib
 import errno
 import importlib
 import os
-import signal
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -53,20 +53,15 @@ def wait_briefly() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 2 for an error of the user's, 128 + signal where a signal stopped it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
-        return 0 if arguments else 2
-    if arguments[0] in ("-V", "--version"):
-        print(f"semidg {__version__}")
-        return 0
-    wait_briefly()
-    warnings.filterwarnings("ignore", module="pydicom")  # of values that are not needed, a line each
     try:
-        code = _run(arguments[0], arguments[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # "| head" has read enough
+        code = _run(arguments)
+        if sys.stdout is not None:  # closed by who started it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():  # another pipe
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + 13  # of SIGPIPE
     except SemidgError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -83,11 +78,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _run(verb: str, arguments: list[str]) -> int:
+def _reader_is_gone() -> bool:
+    """Whether ``| head`` has read enough of what is printed."""
+    looking = select.poll()
+    looking.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"semidg {__version__}")
+        return 0
+    wait_briefly()
+    warnings.filterwarnings("ignore", module="pydicom")  # of values that are not needed, a line each
+    verb, *rest = arguments
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"the verbs are {', '.join(VERBS)}"
         raise ConfigError(f"unknown verb {verb!r}; {hint}")
     module = importlib.import_module(f"semidg.cli.{VERBS[verb][0]}")
-    code: int = getattr(module, verb)(arguments)
+    code: int = getattr(module, verb)(rest)
     return code

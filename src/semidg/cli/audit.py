@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ def audit(arguments: Sequence[str]) -> int:
     from semidg.experiment.audit import write_issues
     from semidg.experiment.audit.quality import with_quality, write_quality
     from semidg.experiment.device import set_threads
+    from semidg.experiment.run import Stopped
     from semidg.report.audit_page import write_audit_page
 
     set_threads(TrainerConfig())
@@ -66,7 +68,11 @@ def audit(arguments: Sequence[str]) -> int:
         found = look(
             data, options.classes, split=options.split, progress=lambda d, t: bars.report("looking at files", d, t)
         )
-        scores = _scores(options, found, bars)
+        try:
+            scores = _scores(options, found, bars)
+        except Stopped as stop:
+            print(f"semidg: stopped in {stop.run} after step {stop.step}; the same call goes on", file=sys.stderr)
+            return 128 + stop.signal
     if scores:
         found = with_quality(found, scores)
         write_quality(found, scores, options.out / "quality.csv")

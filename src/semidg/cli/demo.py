@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,16 @@ def demo(arguments: Sequence[str]) -> int:
         "Simulate four scanners, train on three with few labels - once on the labels alone, once with the unlabelled "
         "images too (dual_level) - and compare both on the fourth, which neither has seen.",
     )
+    from semidg.experiment.run import Stopped
     from semidg.report.demo import METHODS, run_demo
 
-    with Bars() as bars:
-        listeners = {method: Watch(bars, method) for method in METHODS}
-        table = run_demo(options.out, options.seed, options.steps, options.images, bars.report, listeners)
+    try:
+        with Bars() as bars:
+            listeners = {method: Watch(bars, method) for method in METHODS}
+            table = run_demo(options.out, options.seed, options.steps, options.images, bars.report, listeners)
+    except Stopped as stop:
+        print(f"semidg: stopped; delete {options.out} to make the demo anew", file=sys.stderr)
+        return 128 + stop.signal
     print("on the scanner that neither has seen:")
     print(table.to_string(index=False, float_format="{:.1f}".format))
     print(f"look at {options.out / 'comparison.png'}, open {options.out / 'index.html'}")

@@ -36,8 +36,13 @@ class State:
 
 def save_state(path: Path, state: State) -> None:
     """Write the state; a reader sees the old file or the new one."""
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:  # of a path torch hides why it cannot write
-        torch.save({"format": FORMAT, **vars(state)}, stream)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save({"format": FORMAT, **vars(state)}, stream)
+        except RuntimeError as error:  # one of its own over what the disk says
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def load_state(path: Path) -> State:
@@ -46,6 +51,8 @@ def load_state(path: Path) -> State:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RunError(f"{path}: no checkpoint to resume from; start the run anew without --resume") from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged stream of pickle can raise anything
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"{path}: damaged checkpoint ({said}); start the run anew") from error

@@ -58,8 +58,8 @@ def evaluate_elsewhere(
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``.
 
-    The mark of the summary says how many of these images have a near-duplicate among those of the training, or that
-    the training images are not there any more to compare with.
+    The mark of the summary says how many of these images are near-duplicates of images of the training, or why they
+    could not be compared.
     """
     data = config.data.model_copy(update={"root": root, "more_roots": (), "layout": "auto", "groups": None})
     other = config.model_copy(update={"data": data})
@@ -88,10 +88,11 @@ def _seen_in_training(
     """What to warn of: public data sets of one organ share images."""
     try:
         training = prepare(config, run, report)
-    except SemidgError:
-        return f"not compared with the training images, which are not in {config.data.root} any more"
+    except SemidgError as error:
+        return f"not compared with the training images ({str(error).splitlines()[0]})"
     parts = training.split.parts()
-    seen = [record for part in ("labelled", "unlabelled", "validation") for record in parts[part]]
+    used = ("labelled", "validation", *(("unlabelled",) if config.method.name != "supervised" else ()))
+    seen = [record for part in used for record in parts[part]]
     scored = [record for record in index.records if record.labelled]
     images = [training.cache.images[training.cache.row(record.id)] for record in seen]
     images += [cache.images[cache.row(record.id)] for record in scored]
@@ -100,7 +101,10 @@ def _seen_in_training(
     count = int(np.isin(groups[len(seen) :], groups[: len(seen)]).sum())
     if count == 0:
         return None
-    return f"{count} of {len(scored)} images have a near-duplicate among those of the training, and flatter the result"
+    return (
+        f"{count} of {len(scored)} images are near-duplicates of images of the training, themselves or through others, "
+        "and flatter the result"
+    )
 
 
 @dataclass(frozen=True)

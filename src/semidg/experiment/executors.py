@@ -20,6 +20,7 @@ PROGRAM: tuple[str, ...] = (sys.executable, "-m", "semidg")
 
 _STARTER = "SEMIDG_STARTER"  # number of the process that has started this one
 _LOOK = 1.0  # seconds between two looks at it
+_ORPHANED = threading.Event()
 _GRACE = 60.0  # seconds for a child to write its checkpoint when this process itself has failed
 
 
@@ -137,10 +138,16 @@ def stop_with_starter() -> None:
     def watch() -> None:
         while os.getppid() == int(starter or 0):
             time.sleep(_LOOK)
+        _ORPHANED.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if starter is not None:
+    if starter is not None and os.name == "posix":  # elsewhere the parent may be a launcher of Python
         threading.Thread(target=watch, daemon=True).start()
+
+
+def orphaned() -> bool:
+    """Whether the signal of ``stop_with_starter`` was sent: it may be the second one, and is no impatience."""
+    return _ORPHANED.is_set()
 
 
 def stop_child(child: subprocess.Popen[bytes], *, kill: bool) -> None:

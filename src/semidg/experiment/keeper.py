@@ -18,6 +18,7 @@ from semidg.errors import NonFiniteLossError
 from semidg.experiment.bundle import Bundle, save_bundle
 from semidg.experiment.checkpoint import State, save_state
 from semidg.experiment.distributed import Place, largest, of_all
+from semidg.experiment.executors import orphaned
 from semidg.experiment.loggers import Trackers
 from semidg.experiment.metrics_file import MetricsFile
 from semidg.experiment.module import MethodModule
@@ -112,7 +113,7 @@ class Keeper(L.Callback):
         ours = self.place.world > 1 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
         def ask(number: int, frame: Any) -> None:
-            if self.stop_signal is not None and not ours:
+            if self.stop_signal is not None and not ours and not orphaned():
                 raise KeyboardInterrupt
             self.stop_signal = number
 
@@ -161,7 +162,8 @@ class Keeper(L.Callback):
         if self.window:
             self._terms(module)
         with torch.no_grad():
-            norms = torch.stack(torch._foreach_norm([*module.method.parameters()]))
+            statistics = [buffer for buffer in module.method.buffers() if buffer.is_floating_point()]
+            norms = torch.stack(torch._foreach_norm([*module.method.parameters(), *statistics]))
         if not torch.isfinite(norms.sum()):
             raise NonFiniteLossError(
                 f"{self.run}: weights became NaN or infinite up to step {module.step}, by a gradient that did; "

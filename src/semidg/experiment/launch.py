@@ -22,6 +22,7 @@ from semidg.config import ExperimentConfig
 from semidg.errors import RunError, SemidgError
 from semidg.experiment.checkpoint import load_state
 from semidg.experiment.distributed import STORE
+from semidg.experiment.executors import orphaned
 from semidg.experiment.keeper import Listener
 from semidg.experiment.prepare import Report
 
@@ -144,7 +145,7 @@ class _Ranks:
 
         def ask(number: int, frame: FrameType | None) -> None:
             nonlocal since
-            if self.signal is not None and time.monotonic() - since > _TWICE:
+            if self.signal is not None and time.monotonic() - since > _TWICE and not orphaned():
                 raise KeyboardInterrupt
             if self.signal is not None:
                 return

@@ -20,6 +20,7 @@ from semidg.experiment.device import loader_workers
 from semidg.types import Batch, Record
 
 _PRIME = 1_000_003
+_GRACE = 20  # seconds that a worker goes on after a SIGTERM
 
 
 class Entry(NamedTuple):
@@ -154,6 +155,7 @@ def training_loader(
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """Ctrl-C and schedulers signal the whole group; the workers are needed until the run has written its checkpoint."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and schedulers signal the whole group; the workers are needed until the run has written its checkpoint. A
+    SIGTERM ends them later, which is how a loader ends those that do not hear it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))

@@ -37,7 +37,7 @@ from semidg.experiment.loggers import Trackers, check_loggers, open_trackers
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import Prepared, Report, prepare
 from semidg.experiment.scoring import Validation
-from semidg.files import locked, read_json, write_text
+from semidg.files import PART, locked, read_json, remove_parts, write_text
 from semidg.methods import make_method
 from semidg.methods.base import Method
 from semidg.networks.compilation import check_compiler
@@ -54,7 +54,7 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
     def __init__(self, run: Path, step: int, signal_number: int) -> None:
         super().__init__(f"stopped after step {step}; continue with: semidg train --resume --out {run}")
-        self.step, self.signal = step, signal_number
+        self.run, self.step, self.signal = run, step, signal_number
 
 
 def train(
@@ -170,11 +170,11 @@ def _begin(
         _refuse(config, run, resume)
         held.enter_context(locked(run, "another training"))
         _refuse(config, run, resume)  # another one may have begun and ended
-        for part in run.rglob("*.part"):  # of a process that was killed while it wrote
-            part.unlink()
+        remove_parts(run / "checkpoints")  # elsewhere in a run somebody may predict or evaluate
         if not existed:
             preparing.enter_context(_clean_on_failure(run))
         if not (run / "run.json").is_file():
+            remove_parts(run)
             write_text(run / "config.yaml", dump_config(config))
             write_text(run / "run.json", json.dumps({"format": RUN_FORMAT, "semidg": semidg.__version__}) + "\n")
         state = _last_state(run) if resume else None
@@ -219,7 +219,7 @@ def _refuse(config: ExperimentConfig, run: Path, resume: bool) -> None:
             )
     elif (run / "run.json").is_file():
         raise RunError(f"{run}: already holds a run; continue it with --resume, or choose another --out")
-    elif run.is_dir() and not abandoned(run):
+    elif run.is_dir() and not (abandoned(run) and _is_ours(run / "config.yaml", config)):
         raise RunError(f"{run}: exists and is not empty; choose another --out")
     elif run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; choose another --out")
@@ -227,7 +227,12 @@ def _refuse(config: ExperimentConfig, run: Path, resume: bool) -> None:
 
 def abandoned(run: Path) -> bool:
     """Whether a run was killed before it was one: the folder holds its configuration at most."""
-    return run.is_dir() and all(p.name in ("config.yaml", ".lock") or p.suffix == ".part" for p in run.iterdir())
+    return run.is_dir() and all(p.name in ("config.yaml", ".lock") or PART.fullmatch(p.name) for p in run.iterdir())
+
+
+def _is_ours(path: Path, config: ExperimentConfig) -> bool:
+    """Whether a configuration, if there is one, is what a run of ``config`` has written, and no file of the user's."""
+    return not path.is_file() or path.read_bytes() == dump_config(config).encode("utf-8")
 
 
 @contextlib.contextmanager

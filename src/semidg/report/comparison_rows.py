@@ -345,6 +345,9 @@ def _adjusted(found: Sequence[Row], family: Any) -> list[Row]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXTS, str))
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXTS, str))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); score the run again with semidg evaluate") from error
+    if missing := [name for name in ("id", "domain", "class", "group", "dice") if name not in table]:
+        raise RunError(f"{path}: has no column {missing[0]}; score the run again with semidg evaluate")
+    return table

@@ -62,7 +62,10 @@ def _against(methods: Sequence[Method], metrics: Sequence[str]) -> tuple[pd.Data
                 notes.append(f"{method.name} is not compared case by case: {baseline.name} has none of its seeds.")
                 continue
             listed = f"seed{'s' * (len(common) > 1)} {', '.join(map(str, common))}"
-            notes.append(f"{method.name} is compared with {baseline.name} over {listed} alone, which both have.")
+            notes.append(
+                f"{method.name} is compared with {baseline.name} over {listed} alone, which both have; "
+                "its mean is over them too."
+            )
         rows = compare({each.name: _pooled(each, common) for each in (method, baseline)}, baseline.name, metrics)
         found.append(rows[rows["name"] == method.name])
     table = pd.concat(found, ignore_index=True)

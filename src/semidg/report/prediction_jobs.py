@@ -62,6 +62,8 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             jobs += volumes
             jobs += [Job(p, out / stem(str(p.relative_to(source)))) for p in files if p not in slices]
         elif source.exists():
+            if source.resolve().parent == out.resolve():  # its NAME_mask.png may be the truth
+                raise ConfigError(f"--out {out}: is the folder of {source}; choose another, or one below it")
             jobs.append(Job(source, out / stem(source.name)))
         else:
             raise DataError(f"{source}: does not exist; give image files or folders of images")
