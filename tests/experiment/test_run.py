@@ -401,9 +401,8 @@ def test_the_signal_of_a_lost_starter_is_no_second_one(
 
     with pytest.raises(Stopped):
         train(tiny_config(phantom), tmp_path / "run", listener=Lost(3, signal.SIGTERM))
-    assert (
-        torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["step"] == 4
-    )  # the step that ran ended
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert state["step"] == 4  # the one after, which looks at the signals
 
 
 def test_full_disk_is_said_plainly(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
