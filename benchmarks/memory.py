@@ -109,7 +109,7 @@ def figures(quick: bool) -> list[Figure]:
             else:
                 of_training.append(in_child("benchmarks.memory:training", name, batches[0], quick, steps))
         in_child("benchmarks.memory:write_model", model, quick)
-        write_images(folder / "new", predicted[-1] // 2, side)  # and as many files of masks
+        write_images(folder / "new", predicted[-1], side)
         new = str(folder / "new")
         of_prediction = in_child("benchmarks.memory:predicting", model, new, 16, predicted)
         of_size = [in_child("benchmarks.memory:predicting", model, new, b, predicted[:1])[0] for b in (4, 64)]
