@@ -18,7 +18,7 @@ from semidg.experiment.known import identity, read_known, take_over
 from semidg.experiment.run import train
 from semidg.files import write_text
 from semidg.report.comparison_files import write_tables
-from semidg.report.comparison_rows import read_scored
+from semidg.report.comparison_runs import read_scored
 
 ARMS = {"supervised": {}, "dual_level": {}}
 

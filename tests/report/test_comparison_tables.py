@@ -22,7 +22,8 @@ from semidg.evaluation.statistics import bootstrap_interval
 from semidg.experiment.compare import run_folder
 from semidg.experiment.grid import Cell, expand
 from semidg.report.comparison_files import write_tables
-from semidg.report.comparison_rows import Row, mean_rows, read_scored, rows
+from semidg.report.comparison_rows import Row, mean_rows, rows
+from semidg.report.comparison_runs import read_scored
 from semidg.report.comparison_text import latex, latex_text, markdown, terminal
 
 N = 24

@@ -15,7 +15,6 @@ from semidg.cli.options import parse
 from semidg.cli.progress import Bars
 from semidg.config import parse_config
 from semidg.data_config import DataConfig, LayoutName
-from semidg.errors import ConfigError
 
 if TYPE_CHECKING:
     from semidg.data.index import Index
@@ -119,8 +118,10 @@ def index(arguments: Sequence[str]) -> int:
     options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
     from semidg.data.index import write_index
 
-    if options.picture is not None and options.picture.suffix.lower() not in (".png", ".svg"):
-        raise ConfigError(f"--picture {options.picture}: a picture is written as .png or .svg; choose one of these")
+    if options.picture is not None:  # before all files are read
+        from semidg.report.domains_figure import require_picture, write_domains_figure
+
+        require_picture(options.picture)
     found = options.index(options.data_config(), options.skip_bad)
     write_index(found, options.out)
     for line in found.skipped:
@@ -133,8 +134,6 @@ def index(arguments: Sequence[str]) -> int:
         print(f"  {domain}: {count} images, {with_mask} with a mask")
     print(f"  near-duplicates and images of one patient: {sum(twins)} images in {len(twins)} groups")
     if options.picture is not None:
-        from semidg.report.domains_figure import write_domains_figure
-
         write_domains_figure(found, options.picture)
         print(f"{options.picture}: images of each domain")
     return 0

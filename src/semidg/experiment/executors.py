@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -135,14 +135,23 @@ def stop_with_starter() -> None:
     as on SIGTERM. Else a run whose starter was killed would hold its folder against the one that begins it again."""
     starter = os.environ.pop(_STARTER, None)
 
-    def watch() -> None:
-        while os.getppid() == int(starter or 0):
-            time.sleep(_LOOK)
+    def stop() -> None:
         _ORPHANED.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
     if starter is not None and os.name == "posix":  # elsewhere the parent may be a launcher of Python
-        threading.Thread(target=watch, daemon=True).start()
+        when_gone(int(starter), stop)
+
+
+def when_gone(parent: int, act: Callable[[], None]) -> None:
+    """Call ``act``, in a thread, once the process that started this one is gone, by whatever signal."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def orphaned() -> bool:

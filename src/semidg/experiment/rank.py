@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
 from typing import Any, TextIO
+
+from semidg.experiment.executors import when_gone
 
 
 class _Events:
@@ -48,7 +49,7 @@ def main(folder: Path) -> int:
     """Train as one rank; returns the exit code."""
     events = _Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # a library that prints must not be taken for an event
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    when_gone(os.getppid(), lambda: os._exit(128 + signal.SIGTERM))
     from semidg.config import parse_config
     from semidg.errors import SemidgError
     from semidg.experiment.run import Stopped, train
@@ -84,13 +85,6 @@ def main(folder: Path) -> int:
         if rank == "0":
             events.send("done", summary)
     return 0
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, by whatever signal."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from semidg.experiment.grid import Cell
 from semidg.experiment.known import write_runs
 from semidg.files import write_bytes, write_text
 from semidg.report.comparison_figure import dice_figure
-from semidg.report.comparison_rows import Scored, mean_rows, read_scored, rows
+from semidg.report.comparison_rows import mean_rows, rows
+from semidg.report.comparison_runs import Scored, read_scored
 from semidg.report.comparison_text import ABOUT, csv_table, frame, latex, markdown, mean_heading, terminal
 from semidg.report.page import write_page
 

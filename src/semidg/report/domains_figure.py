@@ -22,14 +22,19 @@ _ACROSS = 8
 _SIDE = 1.5  # inches of a panel
 
 
+def require_picture(path: Path) -> None:
+    """Raises DataError for another ending than ``.png`` and ``.svg``."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise DataError(f"{path}: a picture is written as .png or .svg; choose one of these endings")
+
+
 @mpl.rc_context({"text.parse_math": False})  # a name with dollars is a name
 def write_domains_figure(index: Index, path: Path) -> None:
     """A row a domain: the ``_ACROSS`` images whose style features are nearest to the domain's mean, the nearest first.
 
     path: ``.png`` or ``.svg``. Raises DataError for another ending.
     """
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise DataError(f"{path}: a picture is written as .png or .svg; choose one of these endings")
+    require_picture(path)
     features = np.stack([style_features(_grey(index, record)) for record in index.records])
     spread = features.std(0)
     features = (features - features.mean(0)) / np.where(spread > 0, spread, 1)
