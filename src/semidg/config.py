@@ -317,7 +317,8 @@ def _explain(item: Any) -> str:
         near = difflib.get_close_matches(key, known_keys(), 1, cutoff=0.3)
         return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else "")
     message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (got {item['input']!r})" if key else message
+    got = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
+    return f"{key}: {message}{got}" if key else message
 
 
 def known_keys(model: type[BaseModel] = ExperimentConfig, prefix: str = "") -> list[str]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from semidg.method_config import Fraction, Model
 
@@ -56,6 +56,12 @@ class DataConfig(Model):
     layout: LayoutName = "auto"
     """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks; csv: a table;
     nnunet: imagesTr + labelsTr + dataset.json; scgm, mms: the challenges' folders as downloaded."""
+    images: str | None = None
+    """Pattern of the images of a data set in none of these layouts, such as ``original/*``: paths below ``root`` with
+    the wildcards of a shell, ``**/`` for any folders, ``{domain}`` and ``{class}`` where these stand in the path."""
+    masks: str | None = None
+    """Pattern of their masks, such as ``GT/*_mask``: the mask of an image is where its wildcards stand for the same
+    text. More of them at the end: several masks of one image. Without it all images are unlabelled."""
     groups: str | None = None
     """Regular expression with one group, which finds the patient in the path of an image: images of one patient stay
     on one side of a split, as near-duplicates do. A file groups.csv, or a column group of a table, says it too."""
@@ -95,3 +101,16 @@ class DataConfig(Model):
             if groups != 1:
                 raise ValueError(f"needs exactly one group in parentheses, has {groups}; (?:...) is none")
         return pattern
+
+    @model_validator(mode="after")
+    def _patterns_alone(self) -> DataConfig:
+        if self.masks is not None and self.images is None:
+            raise ValueError("data.masks needs data.images, the pattern of the images")
+        if self.images is not None and self.layout != "auto":
+            raise ValueError(f"data.images is for data in no layout; leave data.layout {self.layout} out")
+        if self.images is not None and self.more_roots:
+            raise ValueError(
+                "data.images is of one root, not of data.more_roots too; let `semidg index --images` write a table "
+                "into each, and give the tables as roots"
+            )
+        return self

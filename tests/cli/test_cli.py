@@ -178,6 +178,22 @@ def test_evaluate_prints_and_writes(
     assert "has the results on" in capsys.readouterr().err
 
 
+def test_evaluate_on_data_in_no_layout(
+    run: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    scanner = next(path for path in phantom.iterdir() if path.is_dir())
+    shutil.copytree(scanner / "images", tmp_path / "hospital" / "scans")
+    shutil.copytree(scanner / "masks", tmp_path / "hospital" / "outlines")
+    guess = ("--images", "scans/*", "--masks", "outlines/*")
+    said = refused("evaluate", run, "--data", tmp_path / "hospital")
+    assert "--images 'scans/*' --masks 'outlines/*'" in said
+    out = tmp_path / "e"
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "hospital"), *guess, "--out", str(out)]) == 0
+    assert "hospital" in capsys.readouterr().out
+    masked = len(list((scanner / "masks").iterdir()))
+    assert len(pd.read_csv(out / "cases.csv")) == masked > 0
+
+
 def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
@@ -188,6 +204,8 @@ def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_p
     assert "--part validation is of the run's own data" in refused(
         "evaluate", run, "--data", "x", "--part", "validation"
     )
+    assert "--images is for another data set" in refused("evaluate", run, "--images", "i/*", "--masks", "m/*")
+    assert "give both" in refused("evaluate", run, "--data", "x", "--images", "i/*")
     assert "--out is for the results on other data" in refused("evaluate", run, "--out", tmp_path / "o")
 
 

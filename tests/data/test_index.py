@@ -172,7 +172,7 @@ def test_roots_that_are_no_data_set_are_explained(tmp_path: Path) -> None:
         "missing": "does not exist",
         "file": "is not a folder",
         "empty": "no image found; expected .*benign/",
-        "bare": "holds images/ itself; give the folder above it",
+        "bare": "no image found in the layout 'folders'",
         "void": "no image found in the layout 'folders'",
     }.items():
         with pytest.raises(DataError, match=reason) as caught:
@@ -183,6 +183,24 @@ def test_roots_that_are_no_data_set_are_explained(tmp_path: Path) -> None:
     make_folders(tmp_path / "f")
     with pytest.raises(DataError, match="expected benign/"):
         build_index(tmp_path / "f", layout="busi")
+
+
+def test_images_and_masks_in_the_root_itself_are_one_domain(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "data", ("north",))
+    found = build_index(root / "north").records
+    assert {record.domain for record in found} == {"north"}
+    below = [record for record in build_index(root).records if record.domain == "north"]
+    assert [record.id for record in found] == [record.id.removeprefix("north/") for record in below]
+    assert [record.masks for record in found] == [
+        tuple(mask.removeprefix("north/") for mask in record.masks) for record in below
+    ]
+    save(root / "images" / "1.png", texture(77))
+    save(root / "masks" / "1.png", square())
+    with pytest.raises(DataError, match=r"holds images/ itself, and so do folders in it \(north\)"):
+        build_index(root)
+    (root / "north" / "masks").rename(root / "north" / "labels")  # perhaps masks, perhaps not: not passed over
+    with pytest.raises(DataError, match=r"look like --images 'images/\*' --masks 'labels/\*'"):
+        build_index(root / "north")
 
 
 def test_links_out_of_the_root_are_refused_but_a_linked_root_is_not(tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ class DataOptions:
     """Further data sets used together with ROOT; each of all these roots is a domain."""
     layout: LayoutName = "auto"
     """auto recognises the layout."""
+    images: str | None = None
+    """Pattern of the images of a data set in no layout, such as 'original/*'; {domain} and {class} may stand in it."""
+    masks: str | None = None
+    """Pattern of their masks, such as 'GT/*_mask': wildcards stand for the same text as those of the image."""
     groups: str | None = None
     """Regular expression with one group, which finds the patient in the path of an image."""
     include_normal: bool = False
@@ -85,8 +89,8 @@ class DataOptions:
 
     def data_config(self, split: Mapping[str, Any] | None = None, labelled: float = 1.0) -> DataConfig:
         """The options as section ``data`` of a configuration, checked; ``split``: further keys of its ``split``."""
-        names = ("root", "more_roots", "layout", "groups", "include_normal", "all_times", "slice_axis", "orientation")
-        data = {name: getattr(self, name) for name in (*names, "ignore_label", "domains")}
+        names = ("root", "more_roots", "layout", "images", "masks", "groups", "include_normal", "all_times")
+        data = {name: getattr(self, name) for name in (*names, "slice_axis", "orientation", "ignore_label", "domains")}
         data["split"] = {"similarity": self.similarity, **(split or {})}
         values = {"data": data, "network": {"classes": self.classes}, "labelled": labelled}
         return parse_config(values, "options").data

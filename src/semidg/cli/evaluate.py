@@ -23,6 +23,10 @@ class EvaluateOptions:
     """Run folder."""
     data: Path | None = None
     """Another data set: every image with a mask is scored. Default: the run's own test part."""
+    images: str | None = None
+    """With --data: pattern of its images, if it is in no layout, such as 'original/*'."""
+    masks: str | None = None
+    """With --data and --images: pattern of its masks, such as 'GT/*_mask'."""
     part: Literal["test", "validation", "unlabelled"] = "test"
     """Part of the run's own data. validation and unlabelled are where settings are chosen."""
     out: Path | None = None
@@ -38,6 +42,10 @@ def evaluate(arguments: Sequence[str]) -> int:
     options = parse("evaluate", EvaluateOptions, arguments, "Score a run on its test part, or on another data set.")
     if options.data is not None and options.part != "test":
         raise ConfigError(f"--part {options.part} is of the run's own data; leave it out with --data")
+    if options.images is not None and options.data is None:
+        raise ConfigError("--images is for another data set; say which with --data, or leave it out")
+    if (options.images is None) != (options.masks is None):
+        raise ConfigError("--images and --masks: give both; images without masks cannot be scored")
     if options.data is None and options.out is not None:
         raise ConfigError("--out is for the results on other data; say which with --data, or leave it out")
     from semidg.experiment.device import choose_device, set_threads
@@ -63,7 +71,8 @@ def evaluate(arguments: Sequence[str]) -> int:
         else:
             out = options.out or options.run / "external" / options.data.resolve().name
             _refuse_other_data(out, options.data)
-            summary = evaluate_elsewhere(options.run, config, options.data, out, device, bars.report)
+            patterns = (options.images, options.masks)
+            summary = evaluate_elsewhere(options.run, config, options.data, out, device, bars.report, patterns)
     print(summary_text(summary))
     print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
     return 0

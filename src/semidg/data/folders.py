@@ -1,5 +1,6 @@
 """The folders layout: ``DOMAIN/images/NAME.ext`` with ``DOMAIN/masks/NAME.ext`` or ``DOMAIN/masks/NAME_mask.ext``.
 
+With ``images`` and ``masks`` in the root itself there is one domain, called like the root.
 Folders inside ``images`` are kept: ``images/a/1.png`` has its mask at ``masks/a/1.png``. An image without a mask is
 unlabelled. Mask and image may have different endings; of files that hold several planes, both hold the same ones.
 ``spacing.csv`` in the root may give the size of a pixel.
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from semidg.data.images import stem
 from semidg.data.paths import Problems, list_images, natural_key
 from semidg.data.spacing import read_spacing
+from semidg.errors import DataError
 from semidg.types import Record
 
 _MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.DOTALL)
@@ -30,14 +32,28 @@ def domains(root: Path) -> list[str]:
     return sorted(found, key=natural_key)
 
 
+def holds_images(root: Path) -> bool:
+    """Whether ``images`` lies in ``root`` itself, with ``masks`` or alone: then the root is one domain."""
+    if not (root / "images").is_dir():
+        return False
+    others = [child for child in root.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return (root / "masks").is_dir() or len(others) == 1
+
+
 def find_records(root: Path, problems: Problems) -> list[Record]:
     """Records without size and group, in natural order; a mask without image and a doubled name go to ``problems``.
 
-    Raises DataError for a spacing.csv that does not fit.
+    Raises DataError for a spacing.csv that does not fit, and for images both in the root and in domains below it.
     """
-    records: list[Record] = []
-    for domain in domains(root):
-        records += _domain_records(root, domain, problems)
+    found = domains(root)
+    if holds_images(root):
+        if found:
+            raise DataError(
+                f"{root}: holds images/ itself, and so do folders in it ({', '.join(found[:3])}); give one of them, or "
+                "move images/ and masks/ into a folder of their own, which then is a domain too"
+            )
+        found = [""]
+    records = [record for domain in found for record in _domain_records(root, domain, problems)]
     spacing = read_spacing(root, {record.image: record.domain for record in records})
     return [replace(record, spacing=spacing.get(record.image)) for record in records]
 
@@ -53,7 +69,10 @@ def _domain_records(root: Path, domain: str, problems: Problems) -> list[Record]
             found[owner].append(path)
         else:
             problems.add("mask without image", path)
-    return [Record(f"{domain}/{name}", path, tuple(found[name]), domain, "", "", 0, 0) for name, path in images.items()]
+    start, name_of_domain = (f"{domain}/", domain) if domain else ("", root.resolve().name or "images")
+    return [
+        Record(start + name, path, tuple(found[name]), name_of_domain, "", "", 0, 0) for name, path in images.items()
+    ]
 
 
 def _by_name(root: Path, domain: str, part: str, problems: Problems) -> dict[str, str]:

@@ -71,6 +71,8 @@ def index_data(
         slice_axis=data.slice_axis,
         orientation=data.orientation,
         all_times=data.all_times,
+        images=data.images,
+        masks=data.masks,
         ignore_label=data.ignore_label,
         exclude=data.split.exclude,
         progress=progress,
@@ -101,6 +103,8 @@ def build_index(
     slice_axis: Axis = "auto",
     orientation: Orientation = "stored",
     all_times: bool = False,
+    images: str | None = None,
+    masks: str | None = None,
     ignore_label: int | None = None,
     exclude: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -112,16 +116,25 @@ def build_index(
     error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
     styles (``data/styles.py``) in place of the domains of the layout. more_roots: further data sets, each root a
     domain (``data/roots.py``). groups: regular expression with one group, which finds the patient in the path of an
-    image. slice_axis, orientation, all_times: as in ``data`` of the configuration. A group holds near-duplicates,
-    images of one patient (by ``groups`` or else DICOM headers, the layout or groups.csv), planes of one file or
-    series, and whatever is chained to them. ignore_label: the value in masks of pixels that are not known. exclude: a
+    image. slice_axis, orientation, all_times, images, masks: as in ``data`` of the configuration. A group holds
+    near-duplicates, images of one patient (by ``groups`` or else DICOM headers, the layout or groups.csv), planes of
+    one file or series, and whatever is chained to them. ignore_label: value in masks of pixels not known. exclude: a
     table of images to leave out (``data/exclude.py``); groups and styles are made with them, so that those of the
     others stay as they are, and their files may be bad. progress: called with (images done, all).
     Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
     excluded = frozenset(() if exclude is None else read_exclusions(exclude))
     choices = Choices(
-        include_normal, classes, slice_axis, all_times, ignore_label, groups is None, orientation, excluded
+        include_normal,
+        classes,
+        slice_axis,
+        all_times,
+        ignore_label,
+        groups is None,
+        orientation,
+        excluded,
+        images,
+        masks,
     )
     found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from semidg.data import busi, csv_layout, folders, mms, nnunet, scgm
+from semidg.data import busi, csv_layout, folders, mms, nnunet, patterns, scgm
 from semidg.data.frames import Axis, Orientation, in_planes
 from semidg.data.paths import Problems
+from semidg.data.suggest import suggest_patterns
 from semidg.data_config import DataConfig
 from semidg.errors import DataError
 from semidg.types import Record
@@ -28,6 +29,8 @@ class Choices(NamedTuple):
     patients: bool = True
     orientation: Orientation = "stored"
     excluded: frozenset[str] = frozenset()
+    images: str | None = None
+    masks: str | None = None
 
     @classmethod
     def of(cls, data: DataConfig, classes: int) -> Choices:
@@ -40,6 +43,8 @@ class Choices(NamedTuple):
             data.ignore_label,
             data.groups is None,
             data.orientation,
+            images=data.images,
+            masks=data.masks,
         )
 
 
@@ -76,8 +81,8 @@ LAYOUTS: dict[str, Layout] = {
         lambda root, problems, choices: nnunet.find_records(root, problems, choices.classes, choices.ignore_label),
     ),
     "folders": Layout(
-        "DOMAIN/images/ and DOMAIN/masks/",
-        lambda root: root if folders.domains(root) else None,
+        "images/ and masks/, or DOMAIN/images/ and DOMAIN/masks/",
+        lambda root: root if folders.holds_images(root) or folders.domains(root) else None,
         lambda root, problems, _: folders.find_records(root, problems),
     ),
     "busi": Layout(
@@ -110,17 +115,22 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
             located = known.find_root(root)
             if located is not None:
                 return located, name
-        if (root / "images").is_dir() and "folders" in wanted:
-            raise DataError(f"{root}: holds images/ itself; give the folder above it, where {root.name!r} is a domain")
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from error
     usual = sorted(wanted, key=lambda name: name != "folders")
+    guess = suggest_patterns(root) if layout == "auto" else None
+    if guess is not None:
+        raise DataError(
+            f"{root}: in no layout that is known by itself; its files look like --images '{guess[0]}' --masks "
+            f"'{guess[1]}' (of a training: --data.images, --data.masks); docs/how-to/your-own-data.md"
+        )
     expected = " or ".join(wanted[name].expected for name in usual)
     if layout != "auto":
         expected += f", as data.layout is {layout}; --data.layout auto recognises the others"
     tables = sorted(path.name for path in root.glob("*.csv"))
     table = f", or give the table: {root / tables[0]}" if tables else ", or a table of the images, NAME.csv"
-    raise DataError(f"{root}: no image found; expected {expected}{table} (docs/how-to/your-own-data.md)")
+    pattern = ", or say where they are: --data.images PATTERN" if layout == "auto" else ""
+    raise DataError(f"{root}: no image found; expected {expected}{table}{pattern} (docs/how-to/your-own-data.md)")
 
 
 def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, list[Record], Problems]:
@@ -128,10 +138,14 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
 
     ``group`` of a record is what the layout itself says of patients, empty where it says nothing.
     """
-    located, name = locate(root, layout)
+    located, name = (root, "patterns") if choices.images is not None else locate(root, layout)
+    if not located.is_dir():
+        raise DataError(f"{root}: is no folder; with data.images, data.root is the folder that the patterns start from")
     problems = Problems(located if name != "csv" else root)
     if name == "csv":
         records = csv_layout.find_records(root, problems)
+    elif choices.images is not None:
+        records = patterns.find_records(root, choices.images, choices.masks, problems)
     else:
         records = LAYOUTS[name].find_records(located, problems, choices)
     how = (choices.slice_axis, choices.orientation, choices.patients, choices.excluded)

@@ -14,7 +14,7 @@ from semidg.errors import DataError
 PROBLEMS = {
     "row that cannot be used": "correct or remove the line",
     "file that cannot be used": "mend, replace or remove it",
-    "mask without image": "add the image, correct the name, or remove the mask",
+    "mask without image": "add the image, correct the name, remove the mask, or say how masks are named: data.masks",
     "size of image and mask differ": "a mask must have the width and height of its image",
     "series that is no volume": "the files of one series in a folder must have one size and lie at even distances",
     "name that is not unique": "two files claim one name; rename or remove one of them",

@@ -54,14 +54,24 @@ def evaluate_part(
 
 
 def evaluate_elsewhere(
-    run: Path, config: ExperimentConfig, root: Path, out: Path, device: torch.device, report: Report | None = None
+    run: Path,
+    config: ExperimentConfig,
+    root: Path,
+    out: Path,
+    device: torch.device,
+    report: Report | None = None,
+    patterns: tuple[str | None, str | None] = (None, None),
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``.
+
+    patterns: ``data.images`` and ``data.masks`` of that data set.
 
     The mark of the summary says how many of these images are near-duplicates of images of the training, or why they
     could not be compared.
     """
-    data = config.data.model_copy(update={"root": root, "more_roots": (), "layout": "auto", "groups": None})
+    images, masks = patterns
+    where = {"root": root, "more_roots": (), "layout": "auto", "groups": None, "images": images, "masks": masks}
+    data = config.data.model_copy(update=where)
     other = config.model_copy(update={"data": data})
     index = build_index(
         root,
@@ -72,6 +82,8 @@ def evaluate_elsewhere(
         slice_axis=data.slice_axis,
         orientation=data.orientation,
         ignore_label=data.ignore_label,
+        images=images,
+        masks=masks,
     )
     cache = open_images(other, index, report)
     what = f"labelled images of {root.name}"

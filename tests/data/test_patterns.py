@@ -1,0 +1,174 @@
+"""Data sets in no layout: patterns of images and masks, and the guess at them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.support import save, square, texture
+from semidg.config import parse_config
+from semidg.data.index import build_index
+from semidg.data.patterns import Pattern
+from semidg.data.suggest import suggest_patterns
+from semidg.errors import ConfigError, DataError
+from semidg.types import Record
+
+#: How public data sets name their files: image -> its masks.
+LAID_OUT: dict[str, dict[str, tuple[str, ...]]] = {
+    "two folders": {f"original/{n:06d}.png": (f"GT/{n:06d}.png",) for n in range(1, 5)},
+    "prefixes": {
+        f"Images/bus_{n:04d}-{side}.png": (f"Masks/mask_{n:04d}-{side}.png",) for n, side in enumerate("lrls", 1)
+    },
+    "one folder": {f"case{n:03d}.png": (f"case{n:03d}_tumor.png",) for n in range(1, 5)},
+    "several masks": {
+        f"all/{n}.png": (f"all/{n}_mask.png", *([f"all/{n}_mask_1.png"] if n % 2 else [])) for n in range(4)
+    },
+    "other endings": {f"img/{n}.JPG": (f"labels/{n}_gt.png",) for n in range(4)},
+    "domains": {f"{site}/img/{n}.png": (f"{site}/seg/{n}.png",) for site in ("north", "east") for n in range(2)},
+}
+
+
+def lay_out(root: Path, files: Mapping[str, tuple[str, ...]]) -> Path:
+    """Images and masks at these paths."""
+    for number, (image, masks) in enumerate(files.items()):
+        save(root / image, texture(number))
+        for at, mask in enumerate(masks):
+            save(root / mask, square(at=5 + at))
+    return root
+
+
+def by_image(records: tuple[Record, ...]) -> dict[str, tuple[str, ...]]:
+    """Image -> its masks, as they were found."""
+    return {record.image: record.masks for record in records}
+
+
+@pytest.mark.parametrize("name", LAID_OUT)
+def test_what_is_guessed_of_a_public_data_set_finds_each_mask(tmp_path: Path, name: str) -> None:
+    root = lay_out(tmp_path / "set", LAID_OUT[name])
+    with pytest.raises(DataError, match="its files look like --images") as caught:
+        build_index(root)
+    guess = suggest_patterns(root)
+    assert guess is not None
+    assert f"--images '{guess[0]}' --masks '{guess[1]}'" in str(caught.value)
+    index = build_index(root, images=guess[0], masks=guess[1])
+    assert by_image(index.records) == LAID_OUT[name]
+    assert index.layout == "patterns"
+    expected = {"north", "east"} if name == "domains" else {"set"}
+    assert {record.domain for record in index.records} == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "files"),
+    [
+        ("*.png", "m/*.png", {"a.png": ("m/a.png",), "b.png": ()}),
+        ("**/x-*", "**/y-*", {"x-1.png": ("y-1.png",), "p/q/x-1.png": ("p/q/y-1.png",)}),
+        ("img/p??", "seg/p??_*", {"img/p01.png": ("seg/p01_a.png", "seg/p01_b.png"), "img/p02.png": ()}),
+        ("[ab]*", "[ab]*_m", {"a1.png": ("a1_m.png",), "b1.png": ("b1_m.png",)}),
+        ("[!m]*.png", "m[!m]*.png", {"1a.png": ("m1a.png",)}),
+        ("./i/*.*", "s/*.*", {"i/a.b.jpg": ("s/a.b.png",)}),
+        ("{domain}/{class}/i/*", "{domain}/{class}/m/*", {"n/bad/i/1.png": ("n/bad/m/1.png",)}),
+        ("i/{class}-*", "m/*-{class}", {"i/bad-1.png": ("m/1-bad.png",), "i/good-1.png": ("m/1-good.png",)}),
+        ("a(1)+/*", "a(1)+ mask/*", {"a(1)+/ü 1.png": ("a(1)+ mask/ü 1.png",)}),
+    ],
+)
+def test_a_mask_is_where_its_wildcards_stand_for_the_same(
+    tmp_path: Path, images: str, masks: str, files: dict[str, tuple[str, ...]]
+) -> None:
+    root = lay_out(tmp_path, files)
+    found = build_index(root, images=images, masks=masks).records
+    assert by_image(found) == files
+    if "{class}" in images:
+        assert {record.class_name for record in found} <= {"bad", "good"}
+    if "{domain}" in images:
+        assert {record.domain for record in found} == {"n"}
+
+
+def test_without_masks_all_are_unlabelled_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    lay_out(tmp_path / "set", LAID_OUT["two folders"])
+    (tmp_path / "set" / "GT" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "set" / "original" / "notes.txt").write_text("no image")
+    found = build_index(tmp_path / "set", images="original/*").records
+    assert by_image(found) == dict.fromkeys(LAID_OUT["two folders"], ())
+    with pytest.raises(DataError, match=r"GT/gone\.png: a broken link"):
+        build_index(tmp_path / "set", images="original/*", masks="GT/*")
+
+
+def test_the_spacing_and_the_patients_of_a_data_set_with_patterns(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "set", LAID_OUT["two folders"])
+    (root / "spacing.csv").write_text("image,row_mm,column_mm\nset,0.1,0.2\n")
+    (root / "groups.csv").write_text("image,group\noriginal/000001.png,p\noriginal/000002.png,p\n")
+    found = build_index(root, images="original/*", masks="GT/*").records
+    assert {record.spacing for record in found} == {(0.1, 0.2)}
+    assert len({record.group for record in found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "reason"),
+    [
+        ("orig/*", None, "there is no such folder"),
+        ("original/x*", None, r"no file fits 'original/x\*'; image files there are original/000001\.png"),
+        ("original/*", "GT/x*", r"no file fits 'GT/x\*'"),
+        ("original/00000[1-3]", "GT/00000[1-4]", r"mask without image \(1;.*\n  GT/000004\.png"),
+        ("original/*", "GT/000001", r"1 wildcard\(s\) and 'GT/000001' 0"),
+        ("original/{domain}", "GT/*", r"must stand in both or in none"),
+        ("../*", None, "below the root"),
+        ("/original/*", None, "below the root"),
+        ("", None, "below the root"),
+        ("[9-0]*", None, "not a usable pattern"),
+    ],
+)
+def test_a_pattern_that_cannot_be_meant_is_refused(tmp_path: Path, images: str, masks: str | None, reason: str) -> None:
+    root = lay_out(tmp_path, LAID_OUT["two folders"])
+    with pytest.raises(DataError, match=reason):
+        build_index(root, images=images, masks=masks)
+
+
+def test_two_images_of_one_name_and_a_root_that_is_no_folder(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, {"i/1.png": (), "i/1.jpg": ()})
+    with pytest.raises(DataError, match=r"not unique .*\n  i/1\.jpg and i/1\.png"):
+        build_index(root, images="i/*")
+    with pytest.raises(DataError, match=r"is no folder; with data\.images"):
+        build_index(root / "i" / "1.png", images="i/*")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({"masks": "m/*"}, "data.masks needs data.images"),
+        ({"images": "i/*", "layout": "busi"}, "leave data.layout busi out"),
+        ({"images": "i/*", "root": "a", "more_roots": ["b"]}, "write a table into each"),
+    ],
+)
+def test_patterns_with_other_keys_that_contradict_them(data: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        parse_config({"data": data}, "file")
+    assert "got" not in str(caught.value)  # the whole section would follow
+
+
+@given(st.text("ab*?1-", min_size=1, max_size=8).filter(lambda text: "**" not in text), st.text("ab1-.", max_size=8))
+def test_wildcards_are_those_of_a_shell(pattern: str, name: str) -> None:
+    found = Pattern(f"d/{pattern}.png").match(f"d/{name}.png")
+    assert (found is not None) == fnmatch.fnmatchcase(name, pattern)
+    if found is not None:  # what they stand for puts the name together again
+        parts = iter(found.wildcards)
+        assert "".join(next(parts) if letter in "*?" else letter for letter in pattern) == name
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.png": (), "b.png": ()},  # no mask at all
+        {"a/1.png": (), "b/7.png": ()},
+        {"scans/1.png": ("masks/9.png",), "scans/2.png": ("masks/8.png",)},  # names that do not belong together
+    ],
+)
+def test_without_an_idea_nothing_is_guessed(tmp_path: Path, files: dict[str, tuple[str, ...]]) -> None:
+    root = lay_out(tmp_path / "set", files)
+    assert suggest_patterns(root) is None
+    with pytest.raises(DataError, match=r"no image found; expected .*--data\.images PATTERN"):
+        build_index(root)
