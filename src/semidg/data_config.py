@@ -57,8 +57,8 @@ class DataConfig(Model):
     """auto recognises the layout; busi: benign/malignant/normal; folders: DOMAIN/images + DOMAIN/masks; csv: a table;
     nnunet: imagesTr + labelsTr + dataset.json; scgm, mms: the challenges' folders as downloaded."""
     images: str | None = None
-    """Pattern of the images of a data set in none of these layouts, such as ``original/*``: paths below ``root`` with
-    the wildcards of a shell, ``**/`` for any folders, ``{domain}`` and ``{class}`` where these stand in the path."""
+    """In place of a layout: pattern of the images, such as ``original/*``: paths below ``root`` with the wildcards of
+    a shell, ``**/`` for any folders, ``{domain}`` and ``{class}`` where these stand in the path."""
     masks: str | None = None
     """Pattern of their masks, such as ``GT/*_mask``: the mask of an image is where its wildcards stand for the same
     text. More of them at the end: several masks of one image. Without it all images are unlabelled."""
@@ -106,8 +106,6 @@ class DataConfig(Model):
     def _patterns_alone(self) -> DataConfig:
         if self.masks is not None and self.images is None:
             raise ValueError("data.masks needs data.images, the pattern of the images")
-        if self.images is not None and self.layout != "auto":
-            raise ValueError(f"data.images is for data in no layout; leave data.layout {self.layout} out")
         if self.images is not None and self.more_roots:
             raise ValueError(
                 "data.images is of one root, not of data.more_roots too; let `semidg index --images` write a table "

@@ -180,6 +180,40 @@ def test_a_lesion_on_a_transparent_ground_is_read_and_one_of_transparency_alone_
         read_mask([save(tmp_path / "m.png", pixels)])
 
 
+@pytest.mark.parametrize("quality", [50, 75, 95])
+@pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (0, 200, 0), None])
+def test_a_mask_that_jpeg_has_blurred_is_cut_at_half(
+    tmp_path: Path, quality: int, colour: tuple[int, int, int] | None
+) -> None:
+    rows, columns = np.mgrid[:120, :160]
+    true = ((rows - 60) / 40) ** 2 + ((columns - 70) / 50) ** 2 < 1
+    pixels = true * np.uint8(255) if colour is None else true[..., None] * np.array(colour, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "m.jpg", quality=quality)
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "m.jpg").convert("L")))) > 2  # it is blurred
+    found = read_mask([tmp_path / "m.jpg"])
+    wrong = found != true
+    assert wrong.mean() < (0.001 if colour in ((255, 255, 255), None) else 0.02)  # colour has half the resolution
+    assert not wrong[20:100, 60:80].any()
+
+
+def test_a_jpeg_that_is_no_mask_of_two_values_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(texture(3)).save(tmp_path / "picture.jpg")
+    classes = np.zeros((64, 64), np.uint8)
+    classes[:20], classes[20:32] = 1, 2
+    Image.fromarray(classes).save(tmp_path / "numbers.jpg", quality=100)
+    third = np.zeros((64, 64), np.uint8)
+    third[:20], third[20:26] = 255, 128
+    Image.fromarray(third).save(tmp_path / "third.jpg")
+    for name in ("picture", "numbers", "third"):
+        with pytest.raises(DataError, match=rf"{name}\.jpg: mask with grey values"):
+            read_mask([tmp_path / f"{name}.jpg"])
+    square = np.zeros((64, 64), np.uint8)
+    square[10:40, 10:40] = 255
+    Image.fromarray(square).save(tmp_path / "unknown.jpg", quality=50)
+    with pytest.raises(DataError, match="mask with grey values"):  # a value to ignore cannot be told from blur
+        read_mask([tmp_path / "unknown.jpg"], 2, 255)
+
+
 def test_an_empty_mask_is_a_mask(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.zeros((30, 40, 3), dtype=np.uint8))
     assert not read_mask([path]).any()

@@ -140,7 +140,6 @@ def test_two_images_of_one_name_and_a_root_that_is_no_folder(tmp_path: Path) -> 
     ("data", "reason"),
     [
         ({"masks": "m/*"}, "data.masks needs data.images"),
-        ({"images": "i/*", "layout": "busi"}, "leave data.layout busi out"),
         ({"images": "i/*", "root": "a", "more_roots": ["b"]}, "write a table into each"),
     ],
 )

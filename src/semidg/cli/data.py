@@ -65,7 +65,7 @@ class DataOptions:
     layout: LayoutName = "auto"
     """auto recognises the layout."""
     images: str | None = None
-    """Pattern of the images of a data set in no layout, such as 'original/*'; {domain} and {class} may stand in it."""
+    """In place of a layout: pattern of the images, such as 'original/*'; {domain} and {class} may stand in it."""
     masks: str | None = None
     """Pattern of their masks, such as 'GT/*_mask': wildcards stand for the same text as those of the image."""
     groups: str | None = None

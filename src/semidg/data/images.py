@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semidg.data.guard import named, refuse_size
-from semidg.data.masks import labels, unite
+from semidg.data.masks import labels, unblurred, unite
 from semidg.errors import DataError
 
 #: Endings, in lower case, of the files taken for images.
@@ -25,6 +25,9 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 #: Modes of Pillow with more than 8 bits; their variants (I;16B, ...) begin alike.
 DEEP_MODES = ("I", "F")
+
+#: Formats that change pixels on the way, as Pillow names them.
+_BLURRING = ("JPEG", "MPO")
 
 
 def is_image_name(name: str) -> bool:
@@ -74,17 +77,20 @@ def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
 def read_mask(paths: Sequence[Path], classes: int = 2, ignore: int | None = None) -> NDArray[np.uint8]:
     """One mask as uint8 (H, W) of class numbers from 0 to classes - 1; several files are united.
 
-    Two classes: a file holds 0 and one other value or colour, which is the foreground. More classes: a file holds the
-    class numbers themselves (in a palette file, the numbers of its entries), and files that give one pixel two
-    different classes are refused. ignore: the value of pixels that are not known; they become IGNORE_INDEX. Raises
-    DataError that names the file, the values and the mend.
+    Two classes: a file holds 0 and one other value or colour, which is the foreground; JPEG, which blurs them, is cut
+    at half (``unblurred``). More classes: a file holds the class numbers themselves (in a palette file, the numbers of
+    its entries), and files that give one pixel two different classes are refused. ignore: the value of pixels that are
+    not known; they become IGNORE_INDEX. Raises DataError that names the file, the values and the mend.
     """
     if not paths:
         raise DataError("a mask was asked for, but no mask file was given")
     found = []
     for path in paths:
         with opened(path) as image:
-            found.append(labels(mask_values(image, path, classes), path, classes, ignore))
+            values = mask_values(image, path, classes)
+            if classes == 2 and ignore is None and image.format in _BLURRING:
+                values = unblurred(np.asarray(image.convert("RGB")).max(-1), values)
+            found.append(labels(values, path, classes, ignore))
     return unite(found, paths)
 
 

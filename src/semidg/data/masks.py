@@ -25,6 +25,20 @@ def binary(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     return foreground
 
 
+def unblurred(grey: NDArray[np.uint8], values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """0 and 255 of a mask of two values that JPEG has blurred, cut at half of its largest value; ``values`` as they are
+    where that is in doubt.
+
+    grey: (H, W), the brightest channel. In doubt is a mask whose largest value is below 128, as a class number is, or
+    of which more than 2 % of the pixels are between a quarter and three quarters of it: a picture, or a third value.
+    """
+    high = int(grey.max(initial=0))
+    between = (grey > high / 4) & (grey < high * 3 / 4)
+    if high < 128 or between.mean() > 0.02:
+        return values
+    return np.where(grey > high / 2, np.uint8(255), np.uint8(0))
+
+
 def class_numbers(values: NDArray[np.generic], path: Path, classes: int) -> NDArray[np.uint8]:
     """Class numbers as they are, in an array of any shape; raises DataError unless all are whole and below
     ``classes``."""
