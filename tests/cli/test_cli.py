@@ -68,6 +68,23 @@ def test_help_names_every_verb_and_each_verb_explains_itself(capsys: pytest.Capt
     assert main(["--version"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("data.domains", "x", "data.domains: must be layout, or styles:K with a number K of 2 to 99 (got 'x')"),
+        ("labelled", "2", "labelled: Input should be less than or equal to 1 (got 2.0)"),
+        ("trainer.threads", "-1", "trainer.threads: Input should be greater than or equal to 0 (got -1)"),
+        ("data.masks", "m/*", "data: data.masks needs data.images, the pattern of the images"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_key(
+    refused: Refused, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    assert refused("train", "phantom", f"--{option}", value, "--out", tmp_path / "r") == (
+        f"semidg: error: options: {said}\n"
+    )
+
+
 def test_a_verb_or_key_with_a_typo_gets_the_nearest(refused: Refused, phantom: Path, tmp_path: Path) -> None:
     assert "did you mean 'train'" in refused("tran")
     assert "--trainer.max-steps" in refused("train", "phantom", "--trainer.max-stepz", "3", "--out", tmp_path / "r")

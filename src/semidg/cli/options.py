@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, create_model
 
-from semidg.config import ExperimentConfig, config_error, load_config, parse_config
+from semidg.config import ExperimentConfig, load_config, parse_config
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
@@ -37,9 +37,12 @@ def base_config(source: str | Path, method: str | None) -> ExperimentConfig:
 def parse_with_config(
     verb: str, options: type[Any], config: ExperimentConfig, arguments: Sequence[str], description: str
 ) -> tuple[Any, ExperimentConfig]:
-    """Parse a verb's own ``options`` (a dataclass) together with every key of ``config``."""
-    concrete = create_model("ExperimentConfig", __base__=ExperimentConfig, method=(type(config.method), config.method))
-    default = concrete.model_construct(**{name: getattr(config, name) for name in ExperimentConfig.model_fields})
+    """Parse a verb's own ``options`` (a dataclass) together with every key of ``config``.
+
+    Raises ConfigError, a line for each wrong value.
+    """
+    default = _unchecked(config)
+    concrete = type(default)
     both = dataclasses.make_dataclass(
         "Options",
         [
@@ -47,11 +50,26 @@ def parse_with_config(
             ("config", Annotated[concrete, tyro.conf.arg(name="")], default),
         ],
     )
-    try:
-        parsed: Any = tyro.cli(both, args=list(arguments), prog=f"semidg {verb}", description=description)
-    except ValidationError as error:
-        raise config_error(error, "options") from error
+    parsed: Any = tyro.cli(both, args=list(arguments), prog=f"semidg {verb}", description=description)
     return parsed.options, parse_config(parsed.config.model_dump(mode="json"), "options")
+
+
+def _unchecked(model: BaseModel) -> BaseModel:
+    """``model`` as one of a class with the same fields that takes any value: tyro would show what pydantic says of a
+    wrong one in words of its own, so the values are checked once they are all there."""
+    values = {name: getattr(model, name) for name in type(model).model_fields}
+    values = {name: _unchecked(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
+    inner: Any = {name: (type(value), value) for name, value in values.items() if isinstance(value, BaseModel)}
+    made = create_model(type(model).__name__, __base__=type(model), **inner)
+
+    def keep(self: BaseModel, **given: Any) -> None:
+        plain = made.model_construct(**given)
+        for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+            object.__setattr__(self, name, getattr(plain, name))
+
+    keep.__doc__ = type(model).__doc__  # which the help shows
+    made.__init__ = keep  # type: ignore[assignment]
+    return made.model_construct(**values)
 
 
 def parse(verb: str, options: type[Any], arguments: Sequence[str], description: str) -> Any:
