@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from semidg.evaluation.comparison import compare
 from semidg.experiment.compare import Part
 from semidg.experiment.comparison_file import load_comparison
 from semidg.experiment.grid import expand
@@ -107,6 +108,39 @@ def test_every_cell_of_a_published_table_is_what_the_command_shows(
         compared += len(shared)
         assert {k: row[k] for k in shared} == {k: same[0][k] for k in shared}, arm
     assert compared > 10
+
+
+def test_the_table_of_the_short_training_is_that_of_its_cases() -> None:
+    cases = pd.read_csv(RESULTS / "busi-25.csv.gz").rename(columns={"seed": "run"})
+    tables = dict(list(cases.groupby("method")))
+    found = compare(tables, "supervised").set_index("name")
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    (section,) = re.findall(r"^## BUSI, 25 % labelled, a short training\n(.*?)^Validation part", text, re.S | re.M)
+    rows = rows_of(section.replace("| method |", "| arm |"))
+    assert {row["arm"] for row in rows} == set(tables)
+
+    def points(*values: float, sign: str = "+") -> list[str]:
+        return [f"{100 * value:{sign}.1f}" for value in values]
+
+    for row in rows:
+        table, made = tables[row["arm"]], found.loc[row["arm"]]
+        assert row["by seed"] == ", ".join(points(*table.groupby("run")["dice"].mean(), sign=""))
+        by_domain = table.groupby("domain")["dice"].mean()
+        assert row["by domain"] == ", ".join(f"{name} {100 * dice:.1f}" for name, dice in by_domain.items())
+        assert row["HD95 px"] == f"{table['hd95'].mean():.1f}"
+        assert row["Dice %"] == points(made["mean"], sign="")[0]
+        assert row["95 % interval"] == " to ".join(points(made["low"], made["high"], sign=""))
+        if row["arm"] == "supervised":
+            continue
+        middle, low, high = points(made["difference"], made["difference_low"], made["difference_high"])
+        assert row["minus baseline"] == f"{middle} ({low} to {high})"
+        assert row["with seeds"] == " to ".join(points(made["seeds_low"], made["seeds_high"]))
+        assert row["detectable"] == points(made["detectable_difference"], sign="")[0]
+        for key, heading in (("p", "p"), ("p_holm", "p Holm")):
+            assert row[heading] == ("< 0.001" if made[key] < 0.001 else f"{made[key]:.3f}")
+    (quoted,) = re.findall(r"\+1\.0 on the test part \(paired interval (.*?) to (.*?), Holm", text)
+    again = compare(tables, "epl").set_index("name").loc["dual_level"]
+    assert list(quoted) == points(again["difference_low"], again["difference_high"])
 
 
 def test_no_published_file_names_a_place_of_a_machine() -> None:
