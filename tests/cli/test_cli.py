@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from semidg.cli import VERBS, main, wait_briefly
+from semidg.experiment.bundle import load_bundle, save_bundle
 
 TINY = [
     "--data.size", "32", "--data.channels", "1", "--data.split.target", "delta", "--labelled", "0.4",
@@ -209,6 +211,53 @@ def test_evaluate_on_data_in_no_layout(
     assert "hospital" in capsys.readouterr().out
     masked = len(list((scanner / "masks").iterdir()))
     assert len(pd.read_csv(out / "cases.csv")) == masked > 0
+
+
+def test_adapt_makes_a_model_that_predicts_and_is_scored(
+    run: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    (scanner, *_) = sorted(path for path in phantom.iterdir() if path.is_dir())
+    made, own = tmp_path / "there.safetensors", run / "model" / "model.safetensors"
+    assert main(["adapt", str(run), str(scanner / "images"), "--out", str(made)]) == 0
+    count = len(list((scanner / "images").iterdir()))
+    assert f"adapted to {count} images, whose statistics count for {100 * count / (count + 8):.0f} %" in (
+        capsys.readouterr().out
+    )
+    before, after = load_bundle(own), load_bundle(made)
+    assert after.about["adapted"]["images"] == count
+    changed = {
+        name.rpartition(".")[2]
+        for name, value in after.ensemble.state_dict().items()
+        if not value.equal(before.ensemble.state_dict()[name])
+    }
+    assert changed == {"running_mean", "running_var"}
+    assert main(["predict", str(made), str(scanner / "images"), "--out", str(tmp_path / "p")]) == 0
+    assert len(pd.read_csv(tmp_path / "p" / "predictions.csv")) == count
+
+    cases = (run / "cases.csv").read_bytes()
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--model", str(made), "--out", str(tmp_path / "e")]) == 0
+    assert f"adapted to {count} images without masks" in capsys.readouterr().out
+    scored = pd.read_csv(tmp_path / "e" / "cases.csv")
+    assert scored["id"].tolist() == pd.read_csv(run / "cases.csv")["id"].tolist()
+    assert (run / "cases.csv").read_bytes() == cases
+    part = ("--part", "validation", "--out", tmp_path / "v")
+    assert main(["evaluate", str(run), "--model", str(made), *map(str, part)]) == 0
+    assert json.loads((tmp_path / "v" / "summary.json").read_text())["data"] == "validation part"
+    assert not (run / "parts" / "adapted").exists()
+
+    images = scanner / "images"
+    assert "adapted before" in refused("adapt", made, images, "--out", tmp_path / "twice.safetensors")
+    assert "is the model itself" in refused("adapt", run, images, "--out", own)
+    assert "a file NAME.safetensors" in refused("adapt", run, images, "--out", tmp_path / "m")
+    assert "does not exist" in refused("adapt", run, tmp_path / "none", "--out", tmp_path / "m.safetensors")
+    assert "a folder of their own" in refused("evaluate", run, "--model", made)
+    assert "a folder of their own" in refused("evaluate", run, "--model", made, "--out", run)
+    out = ("--out", tmp_path / "o")
+    assert "was not made by `semidg adapt`" in refused("evaluate", run, "--model", own, *out)
+    other = load_bundle(made)
+    save_bundle(tmp_path / "other.safetensors", replace(other, about={**other.about, "seed": 77}))
+    assert "was not made of" in refused("evaluate", run, "--model", tmp_path / "other.safetensors", *out)
 
 
 def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ VERBS = {
     "compare": ("compare", "methods and settings side by side: a resumable grid of runs, and its tables"),
     "evaluate": ("evaluate", "score a run on its test part, or on another data set"),
     "report": ("report", "one page of a run, or of several compared: results, errors, confidence, pictures"),
+    "adapt": ("adapt", "fit a model to the images of another hospital, without masks, in seconds"),
     "predict": ("predict", "masks, confidence maps and overlays for image files and folders"),
 }
 

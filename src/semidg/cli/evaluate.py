@@ -27,10 +27,12 @@ class EvaluateOptions:
     """With --data: pattern of its images, if it is in no layout, such as 'original/*'."""
     masks: str | None = None
     """With --data and --images: pattern of its masks, such as 'GT/*_mask'."""
+    model: Path | None = None
+    """A model that `semidg adapt` made of the run, scored in place of its checkpoints; needs --out."""
     part: Literal["test", "validation", "unlabelled"] = "test"
     """Part of the run's own data. validation and unlabelled are where settings are chosen."""
     out: Path | None = None
-    """Folder of the results on another data set; default: RUN/external/NAME."""
+    """Folder of the results on another data set, or of another model; default: RUN/external/NAME."""
     root: Path | None = None
     """Where the run's own data set is now, if it has moved; of several roots the folder that holds them."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -46,8 +48,10 @@ def evaluate(arguments: Sequence[str]) -> int:
         raise ConfigError("--images is for another data set; say which with --data, or leave it out")
     if (options.images is None) != (options.masks is None):
         raise ConfigError("--images and --masks: give both; images without masks cannot be scored")
-    if options.data is None and options.out is not None:
+    if options.model is None and options.data is None and options.out is not None:
         raise ConfigError("--out is for the results on other data; say which with --data, or leave it out")
+    if options.model is not None and (options.out is None or options.out.resolve() == options.run.resolve()):
+        raise ConfigError("--model: give its results a folder of their own with --out; those of the run stay")
     from semidg.experiment.device import choose_device, set_threads
     from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, evaluate_run
     from semidg.experiment.prepare import prepare
@@ -64,15 +68,23 @@ def evaluate(arguments: Sequence[str]) -> int:
     with Bars() as bars:
         if options.data is None and options.part != "test":
             prepared = prepare(config, options.run, bars.report)
-            summary = evaluate_part(options.run, config, prepared, options.part, device, bars.report)
-            out = options.run / "parts" / options.part
+            summary = evaluate_part(
+                options.run, config, prepared, options.part, device, bars.report, out=options.out, model=options.model
+            )
+            out = options.out or options.run / "parts" / options.part
         elif options.data is None:
-            summary = evaluate_run(options.run, config, prepare(config, options.run, bars.report), device, bars.report)
+            prepared = prepare(config, options.run, bars.report)
+            summary = evaluate_run(
+                options.run, config, prepared, device, bars.report, out=options.out, model=options.model
+            )
+            out = options.out or options.run
         else:
             out = options.out or options.run / "external" / options.data.resolve().name
             _refuse_other_data(out, options.data)
             patterns = (options.images, options.masks)
-            summary = evaluate_elsewhere(options.run, config, options.data, out, device, bars.report, patterns)
+            summary = evaluate_elsewhere(
+                options.run, config, options.data, out, device, bars.report, patterns, options.model
+            )
     print(summary_text(summary))
     print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
     return 0

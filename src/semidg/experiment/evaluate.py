@@ -16,7 +16,7 @@ from semidg.config import ExperimentConfig
 from semidg.data.dataset import ImageCache
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.index import Index, build_index
-from semidg.errors import DataError, SemidgError
+from semidg.errors import DataError, RunError, SemidgError
 from semidg.evaluation.calibration import confidence_summary
 from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of, target_of
 from semidg.evaluation.statistics import summarise
@@ -29,14 +29,22 @@ from semidg.types import Record
 
 
 def evaluate_run(
-    run: Path, config: ExperimentConfig, prepared: Prepared, device: torch.device, report: Report | None = None
+    run: Path,
+    config: ExperimentConfig,
+    prepared: Prepared,
+    device: torch.device,
+    report: Report | None = None,
+    *,
+    out: Path | None = None,
+    model: Path | None = None,
 ) -> dict[str, Any]:
     """Score the test part with the best and the last checkpoint, the mean and each network alone.
 
-    Writes cases.csv (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json.
+    Writes cases.csv (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json
+    into the run, or into ``out``. model: an adapted model of the run, scored in place of its checkpoints.
     """
     _complete(run, config, prepared, device, report)
-    return _evaluate(run, run, config, _Scored.of(prepared, "test", config), device, report)
+    return _evaluate(run, out or run, config, _Scored.of(prepared, "test", config), device, report, model)
 
 
 def evaluate_part(
@@ -46,11 +54,16 @@ def evaluate_part(
     part: Literal["validation", "unlabelled"],
     device: torch.device,
     report: Report | None = None,
+    *,
+    out: Path | None = None,
+    model: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a part on which settings may be chosen, into RUN/parts/PART: the validation part, or the unlabelled
-    training images by the masks that training did not see (no measure of generalisation: training saw the images)."""
+    """Score a part on which settings may be chosen, into RUN/parts/PART or ``out``: the validation part, or the
+    unlabelled training images by the masks that training did not see (no measure of generalisation: training saw the
+    images). model: as in ``evaluate_run``."""
     _complete(run, config, prepared, device, report)
-    return _evaluate(run, run / "parts" / part, config, _Scored.of(prepared, part, config), device, report)
+    out = out or run / "parts" / part
+    return _evaluate(run, out, config, _Scored.of(prepared, part, config), device, report, model)
 
 
 def evaluate_elsewhere(
@@ -61,10 +74,11 @@ def evaluate_elsewhere(
     device: torch.device,
     report: Report | None = None,
     patterns: tuple[str | None, str | None] = (None, None),
+    model: Path | None = None,
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``.
 
-    patterns: ``data.images`` and ``data.masks`` of that data set.
+    patterns: ``data.images`` and ``data.masks`` of that data set. model: as in ``evaluate_run``.
 
     The mark of the summary says how many of these images are near-duplicates of images of the training, or why they
     could not be compared.
@@ -91,7 +105,7 @@ def evaluate_elsewhere(
     own, target = protocol_of(data.split, meta), target_of(data.split, meta)
     protocol = replace(PROTOCOLS["external"], mark=_seen_in_training(run, config, index, cache, report))
     scored = _Scored(index, cache, index.records, what, None, protocol, own.selection, target, root)
-    return _evaluate(run, out, other, scored, device, report)
+    return _evaluate(run, out, other, scored, device, report, model)
 
 
 def _seen_in_training(
@@ -152,7 +166,13 @@ def _complete(
 
 
 def _evaluate(
-    run: Path, out: Path, config: ExperimentConfig, scored: _Scored, device: torch.device, report: Report | None
+    run: Path,
+    out: Path,
+    config: ExperimentConfig,
+    scored: _Scored,
+    device: torch.device,
+    report: Report | None,
+    other: Path | None = None,
 ) -> dict[str, Any]:
     if not any(record.labelled for record in scored.records):
         raise DataError(
@@ -160,11 +180,14 @@ def _evaluate(
         )
     chosen = chosen_checkpoint(run)
     model = run / "model" / "model.safetensors"  # the chosen one with its calibration; not there before training ends
+    mark = scored.protocol.mark
+    if other is not None:
+        model, mark = other, _adapted_mark(other, model, mark)
     results: dict[str, Any] = {}
     confidence: dict[str, Any] | None = None
     for name in sorted(("best", "last"), key=lambda name: name != chosen):
         path = run / "checkpoints" / f"{name}.safetensors"
-        if not path.is_file():
+        if not path.is_file() or (other is not None and name != chosen):
             continue
         bundle = load_bundle(model if name == chosen and model.is_file() else path)
         if name != chosen and bundle.about.get("step") == results[chosen]["step"]:
@@ -189,7 +212,7 @@ def _evaluate(
         "data": scored.what,
         **({} if scored.root is None else {"root": str(scored.root.resolve())}),
         "protocol": scored.protocol.name,
-        "mark": scored.protocol.mark,
+        "mark": mark,
         "target": scored.target,
         "classes": config.network.names,
         "checkpoint": chosen,
@@ -201,6 +224,18 @@ def _evaluate(
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
+
+
+def _adapted_mark(model: Path, own: Path, mark: str | None) -> str:
+    """What to say beside numbers of an adapted model; raises RunError unless it was made of the model ``own``."""
+    about = dict(load_bundle(model).about)
+    adapted = about.pop("adapted", None)
+    if adapted is None:
+        raise RunError(f"{model}: was not made by `semidg adapt`; without --model the run's own model is scored")
+    if about != dict(load_bundle(own).about):
+        raise RunError(f"{model}: was not made of {own}; give the run it was made from")
+    said = f"adapted to {adapted['images']} images without masks"
+    return f"{said}; {mark}" if mark else said
 
 
 def _score(
