@@ -204,7 +204,16 @@ def test_a_jpeg_that_is_no_mask_of_two_values_is_refused(tmp_path: Path) -> None
     third = np.zeros((64, 64), np.uint8)
     third[:20], third[20:26] = 255, 128
     Image.fromarray(third).save(tmp_path / "third.jpg")
-    for name in ("picture", "numbers", "third"):
+    two, three, dark = (np.zeros((64, 64, 3), np.uint8) for _ in range(3))
+    two[10:30, 10:30], two[40:60, 10:30] = (255, 0, 0), (0, 255, 0)
+    three[10:40, 10:60], three[50:56, 50:56] = 255, 200
+    dark[:] = 26
+    dark[20:22, 5:60] = 255  # a contour drawn on a dark scan
+    inverse = np.full((64, 64), 255, np.uint8)
+    inverse[20:40, 20:40] = 200
+    for name, pixels in {"two": two, "three": three, "dark": dark, "inverse": inverse}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg", quality=90)
+    for name in ("picture", "numbers", "third", "two", "three", "dark", "inverse"):
         with pytest.raises(DataError, match=rf"{name}\.jpg: mask with grey values"):
             read_mask([tmp_path / f"{name}.jpg"])
     square = np.zeros((64, 64), np.uint8)

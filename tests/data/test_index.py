@@ -198,9 +198,22 @@ def test_images_and_masks_in_the_root_itself_are_one_domain(tmp_path: Path) -> N
     save(root / "masks" / "1.png", square())
     with pytest.raises(DataError, match=r"holds images/ itself, and so do folders in it \(north\)"):
         build_index(root)
+    shutil.rmtree(root / "images")
+    shutil.rmtree(root / "masks")
+    (root / "north").rename(root / "images")  # a domain that is called so
+    assert {record.domain for record in build_index(root).records} == {"images"}
+    (root / "images").rename(root / "north")
     (root / "north" / "masks").rename(root / "north" / "labels")  # perhaps masks, perhaps not: not passed over
     with pytest.raises(DataError, match=r"look like --images 'images/\*' --masks 'labels/\*'"):
         build_index(root / "north")
+
+
+def test_a_data_set_of_another_layout_beside_images_and_masks_stays_what_it_is(tmp_path: Path) -> None:
+    root = make_busi(tmp_path)
+    save(root / "images" / "1.png", texture(77))
+    save(root / "masks" / "1.png", square())
+    index = build_index(root)
+    assert (index.layout, len(index.records)) == ("busi", 6)
 
 
 def test_links_out_of_the_root_are_refused_but_a_linked_root_is_not(tmp_path: Path) -> None:

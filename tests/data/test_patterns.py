@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.support import save, square, texture
 from semidg.config import parse_config
-from semidg.data.index import build_index
+from semidg.data.index import build_index, read_index, write_index
 from semidg.data.patterns import Pattern
 from semidg.data.suggest import suggest_patterns
 from semidg.errors import ConfigError, DataError
@@ -171,3 +171,66 @@ def test_without_an_idea_nothing_is_guessed(tmp_path: Path, files: dict[str, tup
     assert suggest_patterns(root) is None
     with pytest.raises(DataError, match=r"no image found; expected .*--data\.images PATTERN"):
         build_index(root)
+
+
+def test_a_linked_folder_is_refused_and_never_passed_over(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "set", {f"{site}/img/{n}.png": (f"{site}/seg/{n}.png",) for site in "ab" for n in "12"})
+    (root / "b" / "seg").rename(tmp_path / "store")
+    (root / "b" / "seg").symlink_to(tmp_path / "store")
+    with pytest.raises(DataError, match=r"b/seg: a link to a folder"):
+        build_index(root, images="{domain}/img/*", masks="{domain}/seg/*")
+    (root / "c").symlink_to(tmp_path / "store")
+    with pytest.raises(DataError, match=r"c: a link to a folder"):
+        build_index(root, images="{domain}/img/*")
+    (root / "linked").symlink_to(root / "a" / "img")
+    with pytest.raises(DataError, match=r"linked: a link to a folder"):
+        build_index(root, images="linked/*")
+
+
+def test_two_masks_of_one_name_are_refused_where_one_is_meant(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, {"img/1.png": ("GT/1.png", "GT/1.bmp")})
+    with pytest.raises(DataError, match=r"not unique .*\n  GT/1\.bmp and GT/1\.png"):
+        build_index(root, images="img/*", masks="GT/*")
+    assert len(build_index(root, images="img/?", masks="GT/?*").records[0].masks) == 2  # several are meant
+
+
+def test_a_negated_class_stays_within_a_name() -> None:
+    assert Pattern("img[!_]*").match("img/2.png") is None
+    assert Pattern("img[^_]*").match("imgx2.png") is not None
+    assert Pattern("a[[]1]/*").match("a[1]/x.png") is not None
+
+
+def test_a_guess_of_one_folder_takes_no_other_mask_for_an_image(tmp_path: Path) -> None:
+    files = {f"case{n:03d}.png": (f"case{n:03d}_tumor.png",) for n in range(1, 5)}
+    root = lay_out(tmp_path, files | {"case002_other1.png": ()})
+    guess = suggest_patterns(root)
+    assert guess == ("case???", "case???_tumor*")
+    assert by_image(build_index(root, images=guess[0], masks=guess[1]).records) == files
+
+
+@pytest.mark.parametrize("folders", [("img", "masks_A", "masks_B"), ("a_img", "a_mask", "b_img", "b_mask")])
+def test_a_guess_puts_domain_only_where_image_and_mask_share_the_folder(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    for folder in folders:
+        for n in range(3):
+            save(tmp_path / folder / f"{n}.png", square(at=2 + n) if "mask" in folder else texture(n + 9 * len(folder)))
+    guess = suggest_patterns(tmp_path)
+    assert guess is not None
+    assert guess[0].partition("/")[0] in folders
+    assert all(record.masks for record in build_index(tmp_path, images=guess[0], masks=guess[1]).records)
+
+
+def test_nothing_is_guessed_of_unlabelled_images(tmp_path: Path) -> None:
+    lay_out(tmp_path, {f"{folder}/{n}.png": () for folder in ("scans", "unlabelled") for n in range(3)})
+    assert suggest_patterns(tmp_path) is None
+
+
+def test_an_index_of_many_folders_is_read_again_without_a_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = lay_out(tmp_path / "set", LAID_OUT["two folders"])
+    index = build_index(root, images="original/*", masks="GT/*")
+    write_index(index, tmp_path / "index.csv")
+    monkeypatch.setattr("semidg.data.layouts.suggest_patterns", lambda _: pytest.fail("guessed"))
+    assert read_index(tmp_path / "index.csv", root).records == index.records

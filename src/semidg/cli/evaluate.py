@@ -80,7 +80,7 @@ def evaluate(arguments: Sequence[str]) -> int:
             out = options.out or options.run
         else:
             out = options.out or options.run / "external" / options.data.resolve().name
-            _refuse_other_data(out, options.data)
+            _refuse_other_data(out, options.data, options.images, options.masks)
             patterns = (options.images, options.masks)
             summary = evaluate_elsewhere(
                 options.run, config, options.data, out, device, bars.report, patterns, options.model
@@ -90,8 +90,10 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _refuse_other_data(out: Path, data: Path) -> None:
-    """Raises RunError where ``out`` has the results on another data set than ``data``."""
-    root = read_json(out / "summary.json").get("root")
-    if root is not None and root != str(data.resolve()):
-        raise RunError(f"{out}: has the results on {root}; give those on {data} a folder of their own: --out FOLDER")
+def _refuse_other_data(out: Path, data: Path, images: str | None, masks: str | None) -> None:
+    """Raises RunError where ``out`` has the results on another data set, or on other images of it."""
+    old = read_json(out / "summary.json")
+    root, patterns = old.get("root"), (old.get("images"), old.get("masks"))
+    if root is not None and (root != str(data.resolve()) or patterns != (images, masks)):
+        of = f"{root}, {patterns[0]}, {patterns[1]}" if patterns[0] else root
+        raise RunError(f"{out}: has the results on {of}; give those on {data} a folder of their own: --out FOLDER")

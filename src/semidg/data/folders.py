@@ -34,7 +34,7 @@ def domains(root: Path) -> list[str]:
 
 def holds_images(root: Path) -> bool:
     """Whether ``images`` lies in ``root`` itself, with ``masks`` or alone: then the root is one domain."""
-    if not (root / "images").is_dir():
+    if not (root / "images").is_dir() or domains(root) == ["images"]:
         return False
     others = [child for child in root.iterdir() if child.is_dir() and not child.name.startswith(".")]
     return (root / "masks").is_dir() or len(others) == 1

@@ -89,7 +89,7 @@ def read_mask(paths: Sequence[Path], classes: int = 2, ignore: int | None = None
         with opened(path) as image:
             values = mask_values(image, path, classes)
             if classes == 2 and ignore is None and image.format in _BLURRING:
-                values = unblurred(np.asarray(image.convert("RGB")).max(-1), values)
+                values = unblurred(np.asarray(image.convert("RGB")), values)
             found.append(labels(values, path, classes, ignore))
     return unite(found, paths)
 

@@ -87,7 +87,7 @@ def read_index(path: Path, root: Path, more_roots: Sequence[Path] = (), layout: 
         layout = "several"
     else:
         try:
-            located, layout = locate(Path(root), layout)
+            located, layout = locate(Path(root), layout, guess=False)
         except DataError:
             if not Path(root).is_dir():
                 raise

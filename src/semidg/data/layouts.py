@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "folders": Layout(
         "images/ and masks/, or DOMAIN/images/ and DOMAIN/masks/",
-        lambda root: root if folders.holds_images(root) or folders.domains(root) else None,
+        lambda root: root if folders.domains(root) else None,
         lambda root, problems, _: folders.find_records(root, problems),
     ),
     "busi": Layout(
@@ -98,8 +99,11 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
-    """The folder that paths start from, and the layout of the data set; raises DataError if it is none we know."""
+def locate(root: Path, layout: str = "auto", guess: bool = True) -> tuple[Path, str]:
+    """The folder that paths start from, and the layout of the data set; raises DataError if it is none we know.
+
+    guess: look at the files below the root for what the error may suggest.
+    """
     if layout not in ("auto", "csv", *LAYOUTS):
         raise DataError(f"{layout!r}: unknown layout; set data.layout to auto, csv, {', '.join(LAYOUTS)}")
     if root.is_file() and root.suffix.lower() == ".csv" and layout in ("auto", "csv"):
@@ -115,14 +119,17 @@ def locate(root: Path, layout: str = "auto") -> tuple[Path, str]:
             located = known.find_root(root)
             if located is not None:
                 return located, name
+        if "folders" in wanted and folders.holds_images(root):  # the last: other layouts may lie beside such folders
+            return root, "folders"
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from error
     usual = sorted(wanted, key=lambda name: name != "folders")
-    guess = suggest_patterns(root) if layout == "auto" else None
-    if guess is not None:
+    found = suggest_patterns(root) if layout == "auto" and guess else None
+    if found is not None:
+        images, masks = map(shlex.quote, found)
         raise DataError(
-            f"{root}: in no layout that is known by itself; its files look like --images '{guess[0]}' --masks "
-            f"'{guess[1]}' (of a training: --data.images, --data.masks); docs/how-to/your-own-data.md"
+            f"{root}: in no layout that is known by itself; its files look like --images {images} --masks {masks} "
+            "(of a training: --data.images, --data.masks); docs/how-to/your-own-data.md"
         )
     expected = " or ".join(wanted[name].expected for name in usual)
     if layout != "auto":

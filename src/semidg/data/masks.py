@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from semidg.data.counting import counts
 from semidg.errors import DataError
@@ -25,18 +26,27 @@ def binary(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     return foreground
 
 
-def unblurred(grey: NDArray[np.uint8], values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """0 and 255 of a mask of two values that JPEG has blurred, cut at half of its largest value; ``values`` as they are
-    where that is in doubt.
+def unblurred(colours: NDArray[np.uint8], values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """0 and 255 of a mask of black and one colour that JPEG has blurred, cut at half; ``values`` as they are where that
+    is in doubt.
 
-    grey: (H, W), the brightest channel. In doubt is a mask whose largest value is below 128, as a class number is, or
-    of which more than 2 % of the pixels are between a quarter and three quarters of it: a picture, or a third value.
+    colours: (H, W, 3). In doubt is a mask whose largest value is below 128, as a class number is; of which more than
+    2 % of the pixels are between a quarter and three quarters of it; and one that, where it is flat (its 5 x 5
+    neighbours within 16), has more than 0.1 % of the pixels that are neither black (to 20) nor the median colour of its
+    bright pixels (each channel to 40): a picture, a third value, another colour.
     """
+    grey = colours.max(-1)
     high = int(grey.max(initial=0))
+    bright = grey > high / 2
     between = (grey > high / 4) & (grey < high * 3 / 4)
-    if high < 128 or between.mean() > 0.02:
+    if high < 128 or between.mean() > 0.02 or not (grey <= 20).any():
         return values
-    return np.where(grey > high / 2, np.uint8(255), np.uint8(0))
+    colour = np.median(colours[grey >= high * 3 / 4], axis=0)
+    flat = maximum_filter(grey, 5).astype(int) - minimum_filter(grey, 5) <= 16
+    known = (grey <= 20) | (np.abs(colours - colour).max(-1) <= 40)
+    if (flat & ~known).sum() > 0.001 * flat.sum():
+        return values
+    return np.where(bright, np.uint8(255), np.uint8(0))
 
 
 def class_numbers(values: NDArray[np.generic], path: Path, classes: int) -> NDArray[np.uint8]:

@@ -55,7 +55,8 @@ class Pattern:
                 continue
             self.wildcards += 1
             if part["of"]:
-                regex += "(" + re.sub(r"^\[!", "[^", part["of"].replace("\\", r"\\")) + ")"
+                inside = part["of"][1:-1].replace("\\", r"\\").replace("[", r"\[")
+                regex += f"([^/{inside[1:]}])" if inside[0] in "!^" and len(inside) > 1 else f"([{inside}])"
             else:
                 regex += _SHELL[str(part.lastgroup)]
         try:
@@ -100,10 +101,14 @@ def find_records(root: Path, images: str, masks: str | None, problems: Problems)
         _require_pair(image_pattern, mask_pattern)
     patterns = [pattern for pattern in (image_pattern, mask_pattern) if pattern is not None]
     paths = list(_paths(root, patterns, problems))
+    refused = bool(problems)
     found_masks: dict[tuple[object, ...], list[str]] = {}
     for path in paths:
         if mask_pattern is not None and (match := mask_pattern.match(path)):
-            found_masks.setdefault(_key(match, image_pattern), []).append(path)
+            same = found_masks.setdefault(_key(match, image_pattern), [])
+            if same and mask_pattern.wildcards == image_pattern.wildcards:
+                problems.add("name that is not unique", f"{same[0]} and {path}", path)
+            same.append(path)
     claimed = {path for group in found_masks.values() for path in group}
     records: dict[str, Record] = {}
     used: set[tuple[object, ...]] = set()
@@ -123,9 +128,9 @@ def find_records(root: Path, images: str, masks: str | None, problems: Problems)
     for key, lost in found_masks.items():
         for path in lost if key not in used else ():
             problems.add("mask without image", path)
-    if not records:
+    if not records and not refused:
         raise _none_fits(root, image_pattern, paths)
-    if mask_pattern is not None and not claimed:
+    if mask_pattern is not None and not claimed and not refused:
         raise _none_fits(root, mask_pattern, paths)
     spacing = read_spacing(root, {record.image: record.domain for record in records.values()})
     return [replace(record, spacing=spacing.get(record.image)) for record in records.values()]
@@ -144,7 +149,7 @@ def _paths(root: Path, patterns: list[Pattern], problems: Problems) -> Iterator[
                 seen.add(path)
                 yield path
         for kind, file, line in noted.told():
-            if file == folder or any(pattern.match(file) for pattern in patterns):
+            if line.endswith(": a link to a folder") or any(pattern.match(file) for pattern in patterns):
                 problems.add(kind, line, file)
 
 

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from semidg.data.images import stem
-from semidg.data.paths import Problems, list_images
-from semidg.errors import DataError
+from semidg.data.images import is_image_name, stem
 
-#: Files looked at: the guess must not walk through an archive.
-_MOST = 5000
+#: Files and folders looked at: the guess must not walk through an archive.
+_MOST = 20_000
 
-_MASK = re.compile(r"mask|gt\b|\bgt|label|seg|annot|truth|manual|outline|contour|tumou?r|lesion|roi\b", re.IGNORECASE)
+_MASK = re.compile(r"mask|\bgt|gt\b|(?<!un)label|seg|annot|truth|manual|outline|contour|tumou?r|lesion|roi\b", re.I)
 _TAIL = re.compile(rf"[_\- .]?({_MASK.pattern})", re.IGNORECASE)
 
 
 def suggest_patterns(root: Path) -> tuple[str, str] | None:
     """Patterns for ``data.images`` and ``data.masks`` that fit the files below ``root``, or None without an idea.
 
-    Folders are looked for that hold files of the same names but for what all of them begin and end with, of which one
-    is called like masks; or a folder in which names come twice, once with such a word at the end.
+    Folders beside each other are looked for that hold files of the same names but for what all of them begin and end
+    with, of which one is called like masks; or a folder in which names come twice, once with such a word at the end.
     """
-    folders: defaultdict[str, list[str]] = defaultdict(list)
-    try:
-        for path in islice(list_images(root, root, Problems(root), recursive=True), _MOST):
-            pure = PurePosixPath(path)
-            folders[pure.parent.as_posix()].append(stem(pure.name))
-    except (DataError, OSError):
-        return None
-    found = [
-        guess
-        for masks in folders
-        for images in folders
-        if masks != images and _MASK.search(masks) and not _MASK.search(images)
-        for guess in [_in_two(images, folders[images], masks, folders[masks])]
-        if guess
-    ]
+    folders = _names(root)
+    beside: defaultdict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        beside[PurePosixPath(folder).parent.as_posix()].append(folder)
+    found: list[tuple[str, str]] = []
+    for siblings in beside.values():
+        masks = [folder for folder in siblings if _MASK.search(PurePosixPath(folder).name)]
+        images = [folder for folder in siblings if folder not in masks]
+        pairs = [(one, other) for other in masks for one in images][:100]
+        found += [g for a, b in pairs if a != "." for g in [_in_two(a, folders[a], b, folders[b])] if g]
     if not found:
         found = [guess for folder, names in folders.items() for guess in [_in_one(folder, names)] if guess]
     return _with_domain(found) if found else None
 
 
+def _names(root: Path) -> dict[str, list[str]]:
+    """The names of the images, without ending, by folder; hidden ones and names with a wildcard are passed over."""
+    folders: dict[str, list[str]] = {}
+    seen = 0
+    for place, inner, files in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and not set(name) & set("*?[{"))
+        seen += len(inner) + len(files)
+        names = sorted(stem(name) for name in files if is_image_name(name) and not set(name) & set("*?[{"))
+        if names:
+            folders[Path(place).relative_to(root).as_posix()] = names
+        if seen > _MOST:
+            break
+    return folders
+
+
 def _in_two(images: str, image_names: list[str], masks: str, mask_names: list[str]) -> tuple[str, str] | None:
-    if PurePosixPath(images).parent != PurePosixPath(masks).parent:
-        return None
     for cut in (False, True):
         (head, tail), (mask_head, mask_tail) = (
             _around(names) if cut else ("", "") for names in (image_names, mask_names)
@@ -76,22 +82,28 @@ def _beginning(names: list[str]) -> str:
 
 def _in_one(folder: str, names: list[str]) -> tuple[str, str] | None:
     there = set(names)
-    tails: defaultdict[str, int] = defaultdict(int)
+    owners: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        for tail in _TAIL.finditer(name):
-            if name[: tail.start()] in there:
-                tails[tail[0]] += 1
-    if not tails:
+        for match in _TAIL.finditer(name):
+            if name[: match.start()] in there:
+                owners[match[0]].append(name[: match.start()])
+    if not owners:
         return None
     start = "" if folder == "." else f"{folder}/"
-    return f"{start}*", f"{start}*{max(tails, key=lambda tail: tails[tail])}*"
+    tail, bases = max(owners.items(), key=lambda item: len(item[1]))
+    image = "*"
+    others = [name for name in names if name not in bases and tail not in name]
+    if others and len({len(base) for base in bases}) == 1 and len(set(bases)) > 1:  # case001_other1 beside case001
+        head = _beginning(bases).rstrip("0123456789")
+        image = head + "?" * (len(bases[0]) - len(head))
+    return f"{start}{image}", f"{start}{image}{tail}*"
 
 
 def _with_domain(found: list[tuple[str, str]]) -> tuple[str, str]:
     """The first guess, or, of guesses that differ in their first folder only, one with ``{domain}`` in its place."""
-    images, masks = found[0]
-    for guess in found[1:]:
-        inner = [text.partition("/")[2] for text in (*found[0], *guess)]
-        if inner[:2] == inner[2:] and all(inner):
-            return f"{{domain}}/{inner[0]}", f"{{domain}}/{inner[1]}"
-    return images, masks
+    parts = [(*images.partition("/"), *masks.partition("/")) for images, masks in found]
+    (domain, _, images, other, _, masks) = parts[0]
+    alike = {p[0] for p in parts if p[0] == p[3] and (p[2], p[5]) == (images, masks)}
+    if domain == other and len(alike) > 1 and images and masks:
+        return f"{{domain}}/{images}", f"{{domain}}/{masks}"
+    return found[0]

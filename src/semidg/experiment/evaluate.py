@@ -211,6 +211,7 @@ def _evaluate(
         "seed": config.seed,
         "data": scored.what,
         **({} if scored.root is None else {"root": str(scored.root.resolve())}),
+        **({} if config.data.images is None or scored.root is None else _patterns(config)),
         "protocol": scored.protocol.name,
         "mark": mark,
         "target": scored.target,
@@ -224,6 +225,10 @@ def _evaluate(
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
+
+
+def _patterns(config: ExperimentConfig) -> dict[str, str | None]:
+    return {"images": config.data.images, "masks": config.data.masks}
 
 
 def _adapted_mark(model: Path, own: Path, mark: str | None) -> str:
