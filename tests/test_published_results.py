@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.adaptation import table
 
 from semidg.evaluation.comparison import compare
 from semidg.experiment.compare import Part
@@ -38,6 +39,7 @@ def printed(name: str, arm: str) -> set[str]:
         ("busi-tuning", "validation"),
         ("busi-parts", "validation"),
         ("busi-strong-views", "test"),
+        ("busi-styles", "test"),
         ("busi-strong-views", "validation"),
         ("phantom-scanners", "test"),
     ],
@@ -82,6 +84,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
         ("### Parts of crosslight", "busi-parts", "validation", ["busi-parts", "busi-length"], None),
         ("### Settings of the methods", "busi-tuning", "validation", ["busi-tuning"], "epl"),
         ("## An unseen scanner", "phantom-scanners", "test", ["phantom-scanners"], None),
+        ("### With FixMatch", "busi-styles", "test", ["busi-styles"], "fixmatch"),
     ],
 )
 def test_every_cell_of_a_published_table_is_what_the_command_shows(
@@ -141,6 +144,14 @@ def test_the_table_of_the_short_training_is_that_of_its_cases() -> None:
     (quoted,) = re.findall(r"\+1\.0 on the test part \(paired interval (.*?) to (.*?), Holm", text)
     again = compare(tables, "epl").set_index("name").loc["dual_level"]
     assert list(quoted) == points(again["difference_low"], again["difference_high"])
+
+
+@pytest.mark.parametrize("name", ["adaptation", "adaptation-busi"])
+def test_the_tables_of_adapted_models_are_those_of_their_cases(name: str) -> None:
+    cases = pd.read_csv(RESULTS / name / "cases.csv.gz", keep_default_na=False)
+    assert set(cases["model"]) == {"plain", "adapted"}
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    assert table(cases) in text
 
 
 def test_no_published_file_names_a_place_of_a_machine() -> None:
