@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-
 from benchmarks.adaptation import halves, table
+
 from semidg.types import Record
 
 
