@@ -234,3 +234,10 @@ def test_an_index_of_many_folders_is_read_again_without_a_guess(
     write_index(index, tmp_path / "index.csv")
     monkeypatch.setattr("semidg.data.layouts.suggest_patterns", lambda _: pytest.fail("guessed"))
     assert read_index(tmp_path / "index.csv", root).records == index.records
+
+
+def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
+    files = {f"inner/north/images/{n}.png": (f"inner/north/masks/{n}.png",) for n in range(2)}
+    root = lay_out(tmp_path / "set", files)
+    with pytest.raises(DataError, match=r"no image found here, but a data set in inner/; give .*/set/inner"):
+        build_index(root)

@@ -124,6 +124,9 @@ def locate(root: Path, layout: str = "auto", guess: bool = True) -> tuple[Path, 
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from error
     usual = sorted(wanted, key=lambda name: name != "folders")
+    inner = _below(root) if layout == "auto" and guess else None
+    if inner is not None:
+        raise DataError(f"{root}: no image found here, but a data set in {inner.name}/; give {inner}")
     found = suggest_patterns(root) if layout == "auto" and guess else None
     if found is not None:
         images, masks = map(shlex.quote, found)
@@ -138,6 +141,19 @@ def locate(root: Path, layout: str = "auto", guess: bool = True) -> tuple[Path, 
     table = f", or give the table: {root / tables[0]}" if tables else ", or a table of the images, NAME.csv"
     pattern = ", or say where they are: --data.images PATTERN" if layout == "auto" else ""
     raise DataError(f"{root}: no image found; expected {expected}{table}{pattern} (docs/how-to/your-own-data.md)")
+
+
+def _below(root: Path) -> Path | None:
+    """The one folder in ``root`` that is a data set, if there is one."""
+    found = []
+    for child in sorted(root.iterdir())[:100]:
+        if child.is_dir() and not child.name.startswith("."):
+            try:
+                locate(child, guess=False)
+            except DataError:
+                continue
+            found.append(child)
+    return found[0] if len(found) == 1 else None
 
 
 def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, list[Record], Problems]:
