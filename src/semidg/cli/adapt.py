@@ -30,7 +30,8 @@ class AdaptOptions:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or a model.safetensors."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER ...")]
-    """Images of the hospital, files and folders; masks are not needed, and not looked at."""
+    """Images of the hospital, files and folders; no masks: those called otherwise than NAME_mask or in masks/ would
+    count as images."""
     out: Path
     """The model to write, NAME.safetensors."""
     slice_axis: Literal["auto", "x", "y", "z"] | None = None
