@@ -209,6 +209,8 @@ def test_evaluate_on_data_in_no_layout(
     out = tmp_path / "e"
     assert main(["evaluate", str(run), "--data", str(tmp_path / "hospital"), *guess, "--out", str(out)]) == 0
     assert "hospital" in capsys.readouterr().out
+    other = ("--images", "scans/*0*", "--masks", "outlines/*0*", "--out", out)
+    assert "has the results on" in refused("evaluate", run, "--data", tmp_path / "hospital", *other)
     masked = len(list((scanner / "masks").iterdir()))
     assert len(pd.read_csv(out / "cases.csv")) == masked > 0
 
@@ -241,6 +243,7 @@ def test_adapt_makes_a_model_that_predicts_and_is_scored(
     scored = pd.read_csv(tmp_path / "e" / "cases.csv")
     assert scored["id"].tolist() == pd.read_csv(run / "cases.csv")["id"].tolist()
     assert (run / "cases.csv").read_bytes() == cases
+    assert "has the results on" in refused("evaluate", run, "--data", phantom, "--out", tmp_path / "e")
     part = ("--part", "validation", "--out", tmp_path / "v")
     assert main(["evaluate", str(run), "--model", str(made), *map(str, part)]) == 0
     assert json.loads((tmp_path / "v" / "summary.json").read_text())["data"] == "validation part"
@@ -258,6 +261,20 @@ def test_adapt_makes_a_model_that_predicts_and_is_scored(
     other = load_bundle(made)
     save_bundle(tmp_path / "other.safetensors", replace(other, about={**other.about, "seed": 77}))
     assert "was not made of" in refused("evaluate", run, "--model", tmp_path / "other.safetensors", *out)
+
+
+def test_index_says_where_masks_were_not_looked_for(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scanner = next(path for path in sorted(phantom.iterdir()) if path.is_dir())
+    for site in ("a", "b"):
+        shutil.copytree(scanner, tmp_path / "set" / site)
+    (tmp_path / "set" / "b" / "masks").rename(tmp_path / "set" / "b" / "labels")
+    assert main(["index", str(tmp_path / "set"), "--out", str(tmp_path / "index.csv")]) == 0
+    a, b = capsys.readouterr().out.splitlines()[1:3]
+    assert "0 with a mask (masks lie in" in b
+    assert b.endswith("labels was not looked into)")
+    assert "looked" not in a
 
 
 def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_path: Path) -> None:

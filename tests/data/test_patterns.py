@@ -73,6 +73,9 @@ def test_what_is_guessed_of_a_public_data_set_finds_each_mask(tmp_path: Path, na
         ("./i/*.*", "s/*.*", {"i/a.b.jpg": ("s/a.b.png",)}),
         ("{domain}/{class}/i/*", "{domain}/{class}/m/*", {"n/bad/i/1.png": ("n/bad/m/1.png",)}),
         ("i/{class}-*", "m/*-{class}", {"i/bad-1.png": ("m/1-bad.png",), "i/good-1.png": ("m/1-good.png",)}),
+        ("{domain}_*", "m/{domain}_*", {"siteA_p1_1.png": ("m/siteA_p1_1.png",), "siteB_p1_1.png": ()}),
+        ("i/case*", "m/case*_*", {"i/case1.png": ("m/case1_tumor_2.png",), "i/case2.png": ()}),
+        ("i/case*", "m/case*_*", {"i/case1_a.png": ("m/case1_a_b.png",), "i/case2.png": ()}),
         ("a(1)+/*", "a(1)+ mask/*", {"a(1)+/ü 1.png": ("a(1)+ mask/ü 1.png",)}),
     ],
 )
@@ -85,7 +88,7 @@ def test_a_mask_is_where_its_wildcards_stand_for_the_same(
     if "{class}" in images:
         assert {record.class_name for record in found} <= {"bad", "good"}
     if "{domain}" in images:
-        assert {record.domain for record in found} == {"n"}
+        assert {record.domain for record in found} <= {"n", "siteA", "siteB"}
 
 
 def test_without_masks_all_are_unlabelled_and_other_files_are_passed_over(tmp_path: Path) -> None:
@@ -120,6 +123,8 @@ def test_the_spacing_and_the_patients_of_a_data_set_with_patterns(tmp_path: Path
         ("/original/*", None, "below the root"),
         ("", None, "below the root"),
         ("[9-0]*", None, "not a usable pattern"),
+        ("original/{id}", None, r"\{id\} is unknown; \{domain\} and \{class\}"),
+        ("*_*_*_*_*_*_*", None, "7 wildcards; at most 6"),
     ],
 )
 def test_a_pattern_that_cannot_be_meant_is_refused(tmp_path: Path, images: str, masks: str | None, reason: str) -> None:
@@ -241,3 +246,24 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "set", files)
     with pytest.raises(DataError, match=r"no image found here, but a data set in inner/; give .*/set/inner"):
         build_index(root)
+
+
+def test_a_mask_that_may_be_of_two_images_is_refused(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, {"i/case1.png": ("m/case1_a_b.png",), "i/case1_a.png": ()})
+    with pytest.raises(DataError, match=r"m/case1_a_b\.png may be the mask of i/case1_a\.png and of i/case1\.png"):
+        build_index(root, images="i/case*", masks="m/case*_*")
+
+
+def test_an_umlaut_in_one_or_two_characters_is_the_same(tmp_path: Path) -> None:
+    one, two = "m\u00fcller", "mu\u0308ller"
+    root = lay_out(tmp_path, {f"img/{two}.png": (f"GT/{one}.png",)})
+    assert by_image(build_index(root, images="img/*", masks="GT/*").records) == {f"img/{two}.png": (f"GT/{one}.png",)}
+    assert len(build_index(root, images=f"img/{one[:2]}*", masks=f"GT/{two[:3]}*").records) == 1
+
+
+def test_folders_that_no_pattern_reaches_are_not_looked_into(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "set", LAID_OUT["one folder"])
+    (root / "elsewhere").symlink_to(tmp_path)  # would be refused where files in it might fit
+    assert by_image(build_index(root, images="case???", masks="case???_tumor").records) == LAID_OUT["one folder"]
+    with pytest.raises(DataError, match="elsewhere: a link to a folder"):
+        build_index(root, images="**/case???", masks="**/case???_tumor")

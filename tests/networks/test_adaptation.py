@@ -75,7 +75,7 @@ def test_the_statistics_are_those_of_a_plain_loop() -> None:
                 for k in range(2):
                     sums[k] += seen[k] * len(batch) / 8
     before = copy.deepcopy(network)
-    assert adapt_batch_norms(network, batches, share) == 3
+    adapt_batch_norms(network, batches, share)
     for norm, old, (mean, var) in zip(network.norms, before.norms, expected, strict=True):
         torch.testing.assert_close(norm.running_mean, 0.7 * old.running_mean + 0.3 * mean)
         torch.testing.assert_close(norm.running_var, 0.7 * old.running_var + 0.3 * var)
@@ -128,7 +128,8 @@ def test_it_reaches_every_norm_of_the_networks_used() -> None:
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     old = [norm.running_mean.clone() for norm in norms]
     x = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert adapt_batch_norms(network.eval(), [x], 0.5) == len(norms) > 10
+    adapt_batch_norms(network.eval(), [x], 0.5)
+    assert len(norms) > 10
     assert not any(norm.running_mean.equal(mean) for norm, mean in zip(norms, old, strict=True))
 
 

@@ -62,3 +62,17 @@ def resized(planes: np.ndarray) -> list[int]:
     top = int(planes.max())
     values = [round(255 * int(planes[0, 0, k]) / top) for k in range(planes.shape[2])]
     return [int(resize_image(np.full((24, 20, 3), value, np.uint8), 32)[5, 5, 0]) for value in values]
+
+
+def test_folders_of_masks_are_no_images(tmp_path: Path) -> None:
+    for name in ("original/1", "original/2", "GT/1", "GT/3", "busbra/Images/bus_1", "busbra/Masks/mask_1", "labels/x"):
+        grey(tmp_path / f"{name}.png", 5)
+    jobs = find_jobs([tmp_path], tmp_path / "out")
+    assert sorted(job.image.relative_to(tmp_path).as_posix() for job in jobs) == [
+        "GT/3.png",  # of no image beside it
+        "busbra/Images/bus_1.png",
+        "labels/x.png",
+        "original/1.png",
+        "original/2.png",
+    ]
+    assert len(find_jobs([tmp_path / "GT"], tmp_path / "out")) == 2  # asked for

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
+from semidg.cli.model_options import ModelOptions
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
 from semidg.errors import ConfigError
@@ -23,23 +21,12 @@ seconds: the statistics of its BatchNorm layers become half those of the new ima
 Give images of one hospital at a time, eight or more, as they come: a few unlike ones say little."""
 
 
-@dataclass(frozen=True)
-class AdaptOptions:
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions(ModelOptions):
     """Options of adapt."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder, or a model.safetensors."""
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER ...")]
-    """Images of the hospital, files and folders; no masks: those called otherwise than NAME_mask or in masks/ would
-    count as images."""
     out: Path
     """The model to write, NAME.safetensors."""
-    slice_axis: Literal["auto", "x", "y", "z"] | None = None
-    """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder."""
-    orientation: Literal["stored", "patient"] | None = None
-    """Slices as a NIfTI file stores them, or turned to the patient; by default as in the training."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the networks run."""
 
 
 def adapt(arguments: Sequence[str]) -> int:
@@ -50,29 +37,21 @@ def adapt(arguments: Sequence[str]) -> int:
     if not options.inputs:
         raise ConfigError("no image of the new hospital; give files or folders: semidg adapt RUN IMAGES --out OUT")
     from semidg.config import TrainerConfig
-    from semidg.experiment.adapt import adapt_bundle
-    from semidg.experiment.bundle import load_bundle, save_bundle
+    from semidg.experiment.adapt import adapt_bundle, require_plain
+    from semidg.experiment.bundle import save_bundle
     from semidg.experiment.device import choose_device, set_threads
-    from semidg.experiment.run import open_config
     from semidg.report.adapting import sample_images
     from semidg.report.prediction_jobs import find_jobs
 
-    model, trained = options.run, None
-    if not model.is_file():
-        trained = open_config(options.run).data
-        model = options.run / "model" / "model.safetensors"
+    bundle, model, slice_axis, orientation = options.open()
     if options.out.resolve() == model.resolve():
         raise ConfigError(f"--out {options.out}: is the model itself; write the new one beside it")
-    bundle = load_bundle(model)
+    require_plain(bundle, model)
     set_threads(TrainerConfig())
     jobs = [job for source in options.inputs for job in find_jobs([source], options.out)]
     with Bars() as bars:
         images, problems = sample_images(
-            bundle,
-            jobs,
-            options.slice_axis or (trained.slice_axis if trained else "auto"),
-            options.orientation or (trained.orientation if trained else "stored"),
-            lambda done, total: bars.report("reading", done, total),
+            bundle, jobs, slice_axis, orientation, lambda done, total: bars.report("reading", done, total)
         )
     adapted = adapt_bundle(bundle, images, choose_device(options.device))
     save_bundle(options.out, adapted)

@@ -135,12 +135,22 @@ def index(arguments: Sequence[str]) -> int:
     print(f"{options.out}: {len(found.records)} images, layout {found.layout}")
     for domain, count in sorted(Counter(r.domain for r in found.records).items()):
         with_mask = sum(r.labelled for r in found.records if r.domain == domain)
-        print(f"  {domain}: {count} images, {with_mask} with a mask")
+        print(f"  {domain}: {count} images, {with_mask} with a mask{_hint(found, domain, with_mask)}")
     print(f"  near-duplicates and images of one patient: {sum(twins)} images in {len(twins)} groups")
     if options.picture is not None:
         write_domains_figure(found, options.picture)
         print(f"{options.picture}: images of each domain")
     return 0
+
+
+def _hint(found: Index, domain: str, with_mask: int) -> str:
+    """Where the masks of a domain without any may be, in the layout of folders."""
+    if with_mask or found.layout != "folders":
+        return ""
+    folder = found.root / domain if (found.root / domain / "images").is_dir() else found.root
+    others = sorted(child.name for child in folder.iterdir() if child.is_dir() and child.name != "images")
+    text = f" (masks lie in {folder / 'masks'}, which is not there; {', '.join(others)} was not looked into)"
+    return text if others and "masks" not in others else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     if options.model is not None and (options.out is None or options.out.resolve() == options.run.resolve()):
         raise ConfigError("--model: give its results a folder of their own with --out; those of the run stay")
     from semidg.experiment.device import choose_device, set_threads
-    from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, evaluate_run
+    from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, own_folder
     from semidg.experiment.prepare import prepare
     from semidg.experiment.run import open_config
     from semidg.report.tables import summary_text
@@ -64,36 +64,37 @@ def evaluate(arguments: Sequence[str]) -> int:
         config = config.model_copy(update={"data": config.data.model_copy(update=moved)})
     set_threads(config.trainer)
     device = choose_device(options.device)
-    out = options.run
     with Bars() as bars:
-        if options.data is None and options.part != "test":
-            prepared = prepare(config, options.run, bars.report)
-            summary = evaluate_part(
-                options.run, config, prepared, options.part, device, bars.report, out=options.out, model=options.model
-            )
-            out = options.out or options.run / "parts" / options.part
-        elif options.data is None:
-            prepared = prepare(config, options.run, bars.report)
-            summary = evaluate_run(
-                options.run, config, prepared, device, bars.report, out=options.out, model=options.model
-            )
-            out = options.out or options.run
-        else:
+        if options.data is not None:
             out = options.out or options.run / "external" / options.data.resolve().name
-            _refuse_other_data(out, options.data, options.images, options.masks)
+            _refuse_other(out, options)
             patterns = (options.images, options.masks)
             summary = evaluate_elsewhere(
                 options.run, config, options.data, out, device, bars.report, patterns, options.model
+            )
+        else:
+            out = options.out or own_folder(options.run, options.part)
+            if options.out is not None:
+                _refuse_other(out, options)
+            prepared = prepare(config, options.run, bars.report)
+            summary = evaluate_part(
+                options.run, config, prepared, options.part, device, bars.report, out=out, model=options.model
             )
     print(summary_text(summary))
     print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
     return 0
 
 
-def _refuse_other_data(out: Path, data: Path, images: str | None, masks: str | None) -> None:
-    """Raises RunError where ``out`` has the results on another data set, or on other images of it."""
+def _refuse_other(out: Path, options: EvaluateOptions) -> None:
+    """Raises RunError where ``out`` has the results on other images, or of another model."""
     old = read_json(out / "summary.json")
-    root, patterns = old.get("root"), (old.get("images"), old.get("masks"))
-    if root is not None and (root != str(data.resolve()) or patterns != (images, masks)):
-        of = f"{root}, {patterns[0]}, {patterns[1]}" if patterns[0] else root
-        raise RunError(f"{out}: has the results on {of}; give those on {data} a folder of their own: --out FOLDER")
+    here = {
+        "root": options.data and str(options.data.resolve()),
+        "images": options.images,
+        "masks": options.masks,
+        "model": options.model and str(options.model.resolve()),
+    }
+    there = {key: old.get(key) for key in here}
+    if old and there != here:
+        of = ", ".join(value for value in there.values() if value) or "the run's own data"
+        raise RunError(f"{out}: has the results on {of}; give these a folder of their own: --out FOLDER")

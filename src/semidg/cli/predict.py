@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from semidg.cli.model_options import ModelOptions
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
 from semidg.errors import ConfigError
@@ -19,14 +20,10 @@ if TYPE_CHECKING:
     from semidg.report.predictor import Prediction
 
 
-@dataclass(frozen=True)
-class PredictOptions:
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(ModelOptions):
     """Options of predict."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder, or a model.safetensors."""
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER ...")]
-    """Image files and folders; sub-folders are kept."""
     out: Path
     """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png, and predictions.csv; of a NIfTI file
     NAME_mask.nii.gz and NAME_confidence.nii.gz with its geometry."""
@@ -35,18 +32,10 @@ class PredictOptions:
     confidence: Literal["probability", "variance"] = "probability"
     """What the confidence map shows: the calibrated probability, or exp(-V) of the method's own variance between views
     and between networks (five times the work)."""
-    slice_axis: Literal["auto", "x", "y", "z"] | None = None
-    """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder, else
-    auto: that of the largest voxel spacing."""
-    orientation: Literal["stored", "patient"] | None = None
-    """Slices as a NIfTI file stores them, or turned by its affine to how they lie in the patient; by default that of
-    the training, where RUN is a run folder, else stored. The masks fit the file in both."""
     masks_only: bool = False
     """Write no confidence maps and overlays."""
     batch: int = 16
     """Images at once."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the networks run."""
     resume: bool = False
     """Pass over images that an earlier call into the same --out has done, with the same model and options."""
     executor: Literal["local", "ray"] = "local"
@@ -81,18 +70,12 @@ def predict(arguments: Sequence[str]) -> int:
     import torch
 
     from semidg.config import TrainerConfig
-    from semidg.experiment.bundle import load_bundle
     from semidg.experiment.device import choose_device, set_threads
-    from semidg.experiment.run import open_config
     from semidg.report.prediction_jobs import find_jobs
     from semidg.report.prediction_shards import Settings, predict_shards
     from semidg.report.predictor import Options
 
-    model, trained = options.run, None
-    if not model.is_file():
-        trained = open_config(options.run).data
-        model = options.run / "model" / "model.safetensors"
-    bundle = load_bundle(model)
+    bundle, model, slice_axis, orientation = options.open()
     set_threads(TrainerConfig())
     jobs = find_jobs(options.inputs, options.out)
     run: Run | None = None
@@ -116,9 +99,9 @@ def predict(arguments: Sequence[str]) -> int:
             threads,
             options.confidence,
             options.refer_below,
-            options.slice_axis or (trained.slice_axis if trained else "auto"),
+            slice_axis,
             options.masks_only,
-            options.orientation or (trained.orientation if trained else "stored"),
+            orientation,
         )
         rows, problems, files = predict_shards(
             Settings(model, how, device),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from semidg.errors import RunError
 from semidg.experiment.bundle import Bundle
@@ -17,24 +19,29 @@ from semidg.networks.adaptation import adapt_batch_norms, share_of
 BATCH = 16
 
 
+def require_plain(bundle: Bundle, path: Path) -> None:
+    """Raise RunError, which names the file, for a model that was adapted before or has no BatchNorm."""
+    if "adapted" in bundle.about:
+        raise RunError(f"{path}: was adapted before; give the run folder or the model it was made from")
+    if not any(isinstance(module, nn.BatchNorm2d) for module in bundle.ensemble.modules()):
+        raise RunError(
+            f"{path}: its networks ({bundle.network.encoder}) have no BatchNorm, whose statistics adapt mixes"
+        )
+
+
 def adapt_bundle(bundle: Bundle, images: npt.NDArray[np.uint8], device: torch.device) -> Bundle:
     """A copy of a model with the BatchNorm statistics of its training and those of ``images``, (n, S, S, C) at the size
     of the networks, mixed (``networks.adaptation``).
 
     ``about["adapted"]`` says to how many images, and the share of their statistics. Its calibration stays that of the
-    training. Raises RunError for a model that was adapted before, and for networks without BatchNorm.
+    training.
     """
-    if "adapted" in bundle.about:
-        raise RunError("the model was adapted before; give the run folder or the model it was made from")
     share = share_of(len(images))
     ensemble = deepcopy(bundle.ensemble).to(device)
     x = torch.from_numpy(images).permute(0, 3, 1, 2)
     pieces = x.tensor_split(-(-len(x) // BATCH))  # of nearly one size: a last one of one image would say little
     batches = [(piece.to(device).float() / 255).contiguous(memory_format=torch.channels_last) for piece in pieces]
     for network in ensemble.networks:
-        if not adapt_batch_norms(network, batches, share):
-            raise RunError(
-                f"networks of {bundle.network.encoder} have no BatchNorm, whose statistics adapt would change"
-            )
+        adapt_batch_norms(network, batches, share)
     about = {**bundle.about, "adapted": {"images": len(images), "share": round(share, 4)}}
     return replace(bundle, ensemble=ensemble.cpu(), about=about)

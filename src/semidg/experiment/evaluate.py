@@ -28,42 +28,39 @@ from semidg.files import atomic_path, read_json, write_text
 from semidg.types import Record
 
 
-def evaluate_run(
-    run: Path,
-    config: ExperimentConfig,
-    prepared: Prepared,
-    device: torch.device,
-    report: Report | None = None,
-    *,
-    out: Path | None = None,
-    model: Path | None = None,
-) -> dict[str, Any]:
-    """Score the test part with the best and the last checkpoint, the mean and each network alone.
+def own_folder(run: Path, part: Literal["test", "validation", "unlabelled"]) -> Path:
+    """Where the results on a part of a run's own data are: those of the test part in the run folder itself."""
+    return run if part == "test" else run / "parts" / part
 
-    Writes cases.csv (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json
-    into the run, or into ``out``. model: an adapted model of the run, scored in place of its checkpoints.
-    """
-    _complete(run, config, prepared, device, report)
-    return _evaluate(run, out or run, config, _Scored.of(prepared, "test", config), device, report, model)
+
+def evaluate_run(
+    run: Path, config: ExperimentConfig, prepared: Prepared, device: torch.device, report: Report | None = None
+) -> dict[str, Any]:
+    """``evaluate_part`` of the test part, into the run folder."""
+    return evaluate_part(run, config, prepared, "test", device, report)
 
 
 def evaluate_part(
     run: Path,
     config: ExperimentConfig,
     prepared: Prepared,
-    part: Literal["validation", "unlabelled"],
+    part: Literal["test", "validation", "unlabelled"],
     device: torch.device,
     report: Report | None = None,
     *,
     out: Path | None = None,
     model: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a part on which settings may be chosen, into RUN/parts/PART or ``out``: the validation part, or the
-    unlabelled training images by the masks that training did not see (no measure of generalisation: training saw the
-    images). model: as in ``evaluate_run``."""
+    """Score a part with the best and the last checkpoint, the mean and each network alone.
+
+    part: the test part; or one on which settings may be chosen: the validation part, or the unlabelled training images
+    by the masks that training did not see (no measure of generalisation: training saw the images). Writes cases.csv
+    (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json into ``own_folder``,
+    or into ``out``. model: an adapted model of the run, scored in place of its checkpoints.
+    """
     _complete(run, config, prepared, device, report)
-    out = out or run / "parts" / part
-    return _evaluate(run, out, config, _Scored.of(prepared, part, config), device, report, model)
+    scored = _Scored.of(prepared, part, config)
+    return _evaluate(run, out or own_folder(run, part), config, scored, device, report, model)
 
 
 def evaluate_elsewhere(
@@ -78,7 +75,7 @@ def evaluate_elsewhere(
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``.
 
-    patterns: ``data.images`` and ``data.masks`` of that data set. model: as in ``evaluate_run``.
+    patterns: ``data.images`` and ``data.masks`` of that data set. model: as in ``evaluate_part``.
 
     The mark of the summary says how many of these images are near-duplicates of images of the training, or why they
     could not be compared.
@@ -210,8 +207,7 @@ def _evaluate(
         "labelled": config.labelled,
         "seed": config.seed,
         "data": scored.what,
-        **({} if scored.root is None else {"root": str(scored.root.resolve())}),
-        **({} if config.data.images is None or scored.root is None else _patterns(config)),
+        **_where(config, scored, other),
         "protocol": scored.protocol.name,
         "mark": mark,
         "target": scored.target,
@@ -227,8 +223,12 @@ def _evaluate(
     return summary
 
 
-def _patterns(config: ExperimentConfig) -> dict[str, str | None]:
-    return {"images": config.data.images, "masks": config.data.masks}
+def _where(config: ExperimentConfig, scored: _Scored, model: Path | None) -> dict[str, str]:
+    """What of summary.json tells other data and an adapted model, if there are any."""
+    root, data = scored.root, config.data
+    found = {} if root is None else {"root": str(root.resolve()), "images": data.images, "masks": data.masks}
+    found["model"] = None if model is None else str(model.resolve())
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _adapted_mark(model: Path, own: Path, mark: str | None) -> str:

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 #: The statistics of training count for as much as those of so many new images (N in the paper) ...
 PRIOR = 8
 
-#: ... and for this part at least: with the new ones alone four of five cases on phantoms did less well.
-LEAST = 0.5
+#: ... which count for this part at most.
+MOST = 0.5
 
 
 def share_of(images: int) -> float:
     """s = min(1/2, n / (n + N)): what the statistics of n new images count for."""
-    return min(1 - LEAST, images / (images + PRIOR))
+    return min(MOST, images / (images + PRIOR))
 
 
 @torch.no_grad()
-def adapt_batch_norms(network: nn.Module, batches: Sequence[Tensor], share: float) -> int:
-    """Mix the statistics of new images into every BatchNorm of a network, in place; returns how many layers it has.
+def adapt_batch_norms(network: nn.Module, batches: Sequence[Tensor], share: float) -> None:
+    """Mix the statistics of new images into every BatchNorm of a network, in place.
 
     m <- (1 - s) m + s m', v <- (1 - s) v + s v', with m' and v' the mean over the new images of the mean and variance
     of a layer's input, (C,), batch by batch, the layers before it normalised by their batch. A layer with a single
@@ -61,4 +61,3 @@ def adapt_batch_norms(network: nn.Module, batches: Sequence[Tensor], share: floa
             count = sum(images for images, _, _ in seen)
             norm.running_mean.lerp_(torch.stack([mean * images for images, mean, _ in seen]).sum(0) / count, share)
             norm.running_var.lerp_(torch.stack([var * images for images, _, var in seen]).sum(0) / count, share)
-    return len(norms)

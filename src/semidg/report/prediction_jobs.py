@@ -17,7 +17,8 @@ from semidg.errors import ConfigError, DataError
 from semidg.types import Frame
 
 _MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
-_MASK_FOLDERS = {"masks": "images", "labelsTr": "imagesTr"}
+_MASK_FOLDERS = {"masks": "images", "labelstr": "imagestr"}
+_LIKE_MASKS = re.compile(r"(masks?|labels?|gt|ground[ _-]?truths?|annotations?|segmentations?)", re.IGNORECASE)
 
 
 class Job(NamedTuple):
@@ -40,8 +41,8 @@ class Job(NamedTuple):
 
 
 def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png), or in a folder masks
-    beside a folder images, are left out.
+    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png), in a folder masks
+    beside a folder images, or in one such as GT beside another with an image of their name, are left out.
 
     Raises DataError for an input that is not there or holds no image, ConfigError where two would share a result.
     """
@@ -52,7 +53,8 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             if inside == whole:
                 raise ConfigError(f"--out {out}: is the folder of the images; choose another, or one below it")
             files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file() and not _is_mask(p))
-            files = [p for p in files if not _of_masks(p, source)]
+            names: dict[Path, set[str]] = {}
+            files = [p for p in files if not _of_masks(p, source, names)]
             if whole in inside.parents:  # earlier results
                 files = [p for p in files if inside not in p.resolve().parents]
             if not files:
@@ -164,10 +166,22 @@ def _volume(job: Job) -> Volume:
     return Volume(job, Planes(frames, series.width, series.height, series.spacing, series.slice_mm), series)
 
 
-def _of_masks(path: Path, source: Path) -> bool:
-    """Whether a file lies in a folder of masks beside one of images, both in ``source``: of a data set."""
-    folders = path.parents[: len(path.relative_to(source).parents) - 1]
-    return any(f.name in _MASK_FOLDERS and (f.parent / _MASK_FOLDERS[f.name]).is_dir() for f in folders)
+def _of_masks(path: Path, source: Path, names: dict[Path, set[str]]) -> bool:
+    """Whether a file lies in a folder of masks beside one of images, both in ``source``: of a data set. names: those of
+    the files in a folder, without ending, as far as they were asked for."""
+    for folder in path.parents[: len(path.relative_to(source).parents) - 1]:
+        images = _MASK_FOLDERS.get(folder.name.lower())
+        if images is None and not _LIKE_MASKS.fullmatch(folder.name):
+            continue
+        for other in folder.parent.iterdir():
+            if other == folder or not other.is_dir() or _LIKE_MASKS.fullmatch(other.name):
+                continue
+            twin = other / path.relative_to(folder)
+            if twin.parent not in names:
+                names[twin.parent] = {stem(p.name) for p in twin.parent.iterdir()} if twin.parent.is_dir() else set()
+            if other.name.lower() == images or stem(twin.name) in names[twin.parent]:
+                return True
+    return False
 
 
 def _is_mask(path: Path) -> bool:

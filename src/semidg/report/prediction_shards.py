@@ -77,22 +77,24 @@ def predict_shards(
             shutil.rmtree(other, ignore_errors=True)
     known = _done(notes, out) if resume else {}
     rows: list[Prediction] = []
-    left: list[Job] = []
     jobs = [job._replace(target=job.target.absolute()) for job in jobs]
-    for job in jobs:
+    left: list[list[Job]] = [
+        [] for _ in range(0, len(jobs), size)
+    ]  # shards as in a call without resume: the same batches
+    for number, job in enumerate(jobs):
         entry = known.get(_key(job, out))
         if entry is not None and entry["stamp"] == _stamp(job):
             rows += [Prediction(*row) for row in entry["rows"]]
         else:
-            left.append(job)
-    taken, parts = like_frames(jobs), [left[k : k + size] for k in range(0, len(left), size)]
+            left[number // size].append(job)
+    taken, parts = like_frames(jobs), [part for part in left if part]
     work = [
         Shard(settings, part, out.absolute(), notes.absolute(), taken, [_stamp(job) for job in part]) for part in parts
     ]
     for shard in work:
         shard.note.unlink(missing_ok=True)
     problems: list[str] = []
-    done = files = len(jobs) - len(left)
+    done = files = len(jobs) - sum(map(len, parts))
     here = _here(work, lambda count, _: progress(done + count, len(jobs)) if progress else None)
     for number, error in here if run is None else run(work):
         shard = work[number]
