@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from semidg.data_config import DataConfig
 from semidg.errors import ConfigError
+from semidg.mask_values import parse_mask_values
 from semidg.method_config import (
     METHOD_CONFIGS,
     DualLevelMethod,
@@ -22,6 +23,7 @@ from semidg.method_config import (
     Positive,
     PositiveInt,
 )
+from semidg.types import IGNORE_INDEX
 
 
 class SpatialConfig(Model):
@@ -228,6 +230,16 @@ class ExperimentConfig(Model):
             raise ValueError(f"data.ignore_label {ignored} is the number of a class; give those pixels another value")
         if split.protocol == "published" and ignored is not None:
             raise ValueError("data.split.protocol published knows no ignored pixels; leave data.ignore_label out")
+        numbers = parse_mask_values(self.data.mask_values).numbers if self.data.mask_values is not None else frozenset()
+        if any(self.network.classes <= number < IGNORE_INDEX for number in numbers):
+            raise ValueError(
+                f"data.mask_values {self.data.mask_values} name class {max(numbers - {IGNORE_INDEX})}, but the classes "
+                f"are 0 to {self.network.classes - 1}; set network.classes"
+            )
+        if split.protocol == "published" and IGNORE_INDEX in numbers:
+            raise ValueError(
+                "data.split.protocol published knows no ignored pixels; leave them out of data.mask_values"
+            )
         if split.protocol == "published" and self.network.classes != 2:
             raise ValueError("data.split.protocol published knows two classes; choose grouped or random for more")
         return self

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from semidg.mask_values import parse_mask_values
 from semidg.method_config import Fraction, Model
 
 LayoutName = Literal["auto", "busi", "folders", "csv", "nnunet", "scgm", "mms"]
@@ -84,11 +85,22 @@ class DataConfig(Model):
     """BUSI: also use the normal class (no lesion)."""
     ignore_label: int | None = Field(default=None, ge=-32768, le=65535)
     """Value in the mask files of pixels that are not known: they are in no loss and in no metric."""
+    mask_values: str | None = None
+    """What the values of the mask files mean, where they are not 0 and one other, or class numbers: rules VALUE:CLASS,
+    LOW-HIGH:CLASS, #rrggbb:CLASS and *:CLASS (all others), divided by commas, such as ``0:2,128:1,255:0``; CLASS may be
+    ``ignore``."""
     balance: Literal["none", "flip"] = "none"
     """flip: training images of every class but the largest (BUSI: malignant) are also used flipped left-right."""
     cache: Path | None = None
     """Folder of the decoded-image cache; default: semidg under the user's cache folder."""
     split: SplitConfig = SplitConfig()
+
+    @field_validator("mask_values")
+    @classmethod
+    def _rules(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_mask_values(text)
+        return text
 
     @field_validator("groups")
     @classmethod
@@ -103,7 +115,7 @@ class DataConfig(Model):
         return pattern
 
     @model_validator(mode="after")
-    def _patterns_alone(self) -> DataConfig:
+    def _consistent(self) -> DataConfig:
         if self.masks is not None and self.images is None:
             raise ValueError("data.masks needs data.images, the pattern of the images")
         if self.images is not None and self.more_roots:
@@ -111,4 +123,7 @@ class DataConfig(Model):
                 "data.images is of one root, not of data.more_roots too; let `semidg index --images` write a table "
                 "into each, and give the tables as roots"
             )
+        if self.mask_values is not None and self.ignore_label is not None:
+            value = self.ignore_label
+            raise ValueError(f"data.ignore_label beside data.mask_values; write {value}:ignore into data.mask_values")
         return self

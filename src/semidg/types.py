@@ -60,9 +60,10 @@ class Record:
     ``height`` are in pixels. ``spacing`` is the distance of two pixels of the original image in mm, from row to row
     and from column to column; None if not known. ``frame`` is the plane that is meant of an image and its masks where
     the files hold several, and ``slice_mm`` the distance from one plane of a volume to the next; else both are None.
-    ``ignore`` is the value in the mask files of pixels that are not known; None where all are. ``series`` is the first
-    file of the DICOM series of which ``image`` is a slice, with a mask of its own; ``frame`` is then its place (axis
-    ``z``), and the plane that is meant is all of ``image`` and ``masks``. Else it is empty.
+    ``ignore`` is the value in the mask files of pixels that are not known; None where all are. ``mask_values`` are the
+    rules by which the values of the mask files become class numbers (``mask_values.py``), empty for none. ``series`` is
+    the first file of the DICOM series of which ``image`` is a slice, with a mask of its own; ``frame`` is then its
+    place (axis ``z``), and the plane that is meant is all of ``image`` and ``masks``. Else it is empty.
     """
 
     id: str
@@ -79,6 +80,12 @@ class Record:
     vote: bool = False
     ignore: int | None = None
     series: str = ""
+    mask_values: str = ""
+
+    @property
+    def may_ignore(self) -> bool:
+        """Whether some values in the mask files are of pixels that are not known."""
+        return self.ignore is not None or "ignore" in self.mask_values
 
     @property
     def labelled(self) -> bool:

@@ -292,6 +292,43 @@ def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_p
     assert "--out is for the results on other data" in refused("evaluate", run, "--out", tmp_path / "o")
 
 
+def test_evaluate_reads_another_hospital_as_it_is_told(
+    run: Path, tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Masks of other values, two images a patient, a file that is broken."""
+    data, out, rng = tmp_path / "b", tmp_path / "out", np.random.default_rng(0)
+    for folder in ("pictures", "truth"):
+        (data / folder).mkdir(parents=True)
+    for k in range(4):
+        Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).save(data / f"pictures/p{k // 2}_{k}.png")
+        mask = np.full((40, 30), 255, np.uint8)
+        mask[5:20, 5:20], mask[25:30] = 128, 7
+        Image.fromarray(mask).save(data / f"truth/p{k // 2}_{k}.png")
+    (data / "pictures/p2_4.png").write_bytes(b"no image")
+    shutil.copy(data / "truth/p0_0.png", data / "truth/p2_4.png")
+    asked: list[str | Path] = [run, "--data", data, "--images", "pictures/*", "--masks", "truth/*", "--out", out]
+    asked += ["--mask-values", "255:0,128:1,7:ignore"]
+    assert "p2_4.png" in refused("evaluate", *asked)
+    assert "--groups is for another data set" in refused("evaluate", run, "--groups", "(p)")
+    assert "--skip-bad is for another data set" in refused("evaluate", run, "--skip-bad")
+    assert "needs exactly one group" in refused("evaluate", *asked, "--groups", "p")
+    assert "write 7:ignore" in refused("evaluate", *asked, "--ignore-label", "7")
+    asked += ["--groups", r"(p\d)_", "--skip-bad"]
+    assert main(["evaluate", *map(str, asked)]) == 0
+    printed = capsys.readouterr().out
+    assert "skipped: " in printed
+    assert "p2_4.png" in printed
+    cases = pd.read_csv(out / "cases.csv")
+    assert cases.groupby("group")["id"].count().tolist() == [2, 2]
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    assert (summary["mask_values"], summary["groups"]) == ("255:0,128:1,7:ignore", r"(p\d)_")
+    assert "p2_4.png" in summary["skipped"][-1]
+    assert main(["evaluate", *map(str, asked)]) == 0  # the same again
+    assert "give these a folder of their own" in refused(
+        "evaluate", *("255:0,*:1" if word == "255:0,128:1,7:ignore" else word for word in asked)
+    )
+
+
 def unlabelled(root: Path) -> Path:
     (root / "site" / "images").mkdir(parents=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8)).save(

@@ -89,6 +89,14 @@ def test_a_description_of_version_1_and_one_of_regions_are_read(tmp_path: Path) 
         build_index(root)
 
 
+def test_rules_for_the_values_stand_above_the_description(tmp_path: Path) -> None:
+    """One structure of many, in place of as many classes as the description has, its label to ignore among them."""
+    root = _flat(tmp_path, labels={"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4})
+    with pytest.raises(DataError, match=r"set data\.ignore_label 4"):
+        build_index(root)
+    assert {record.mask_values for record in build_index(root, mask_values="1:1,*:0").records} == {"1:1,*:0"}
+
+
 def test_the_label_ignore_is_that_of_the_configuration(tmp_path: Path) -> None:
     index = build_index(_flat(tmp_path, labels=LESION | {"ignore": 2}), ignore_label=2)
     assert {record.ignore for record in index.records} == {2}

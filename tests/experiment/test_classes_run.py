@@ -144,7 +144,7 @@ def test_a_mask_without_a_known_pixel_is_named(runs: list[Path], data: Path, tmp
     size = Image.open(tmp_path / "data" / "delta" / "images" / "case_003.png").size
     Image.fromarray(np.full(size[::-1], IGNORE, np.uint8)).save(blank)
     moved = config.model_copy(update={"data": config.data.model_copy(update={"root": tmp_path / "data"})})
-    with pytest.raises(DataError, match=r"(?s)delta/case_003: no pixel of its mask is known.*data.ignore_label 9"):
+    with pytest.raises(DataError, match=r"(?s)delta/case_003: no pixel of its mask is known.*data.ignore_label"):
         train(moved, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     thin = np.full(size[::-1], IGNORE, np.uint8)

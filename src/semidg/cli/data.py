@@ -84,13 +84,18 @@ class DataOptions:
     """Values a mask may hold, background included."""
     ignore_label: int | None = None
     """Value in the mask files of pixels that are not known."""
+    mask_values: str | None = None
+    """What the values of the mask files mean, such as '0:2,128:1,255:0'; also LOW-HIGH:CLASS, '#ff0000:1', '*:0'."""
     domains: str = "layout"
     """layout: as the data say; styles:K: K acquisition styles, derived from the looks of the images."""
 
     def data_config(self, split: Mapping[str, Any] | None = None, labelled: float = 1.0) -> DataConfig:
         """The options as section ``data`` of a configuration, checked; ``split``: further keys of its ``split``."""
-        names = ("root", "more_roots", "layout", "images", "masks", "groups", "include_normal", "all_times")
-        data = {name: getattr(self, name) for name in (*names, "slice_axis", "orientation", "ignore_label", "domains")}
+        names = (
+            *("root", "more_roots", "layout", "images", "masks", "groups", "include_normal", "all_times"),
+            *("slice_axis", "orientation", "ignore_label", "mask_values", "domains"),
+        )
+        data = {name: getattr(self, name) for name in names}
         data["split"] = {"similarity": self.similarity, **(split or {})}
         values = {"data": data, "network": {"classes": self.classes}, "labelled": labelled}
         return parse_config(values, "options").data

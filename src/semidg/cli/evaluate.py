@@ -11,8 +11,12 @@ import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
+from semidg.data_config import LayoutName
 from semidg.errors import ConfigError, RunError
 from semidg.files import read_json
+
+#: Options that say how another data set is read.
+_READ = ("layout", "images", "masks", "groups", "mask_values", "ignore_label")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class EvaluateOptions:
     """With --data: pattern of its images, if it is in no layout, such as 'original/*'."""
     masks: str | None = None
     """With --data and --images: pattern of its masks, such as 'GT/*_mask'."""
+    layout: LayoutName | None = None
+    """With --data: its layout, where it is not to be recognised."""
+    groups: str | None = None
+    """With --data: regular expression with one group, which finds the patient in the path of an image."""
+    mask_values: str | None = None
+    """With --data: what the values of its mask files mean, such as '0:2,128:1,255:0'."""
+    ignore_label: int | None = None
+    """With --data: value in its mask files of pixels that are not known; default: that of the run."""
+    skip_bad: bool = False
+    """With --data: leave files with problems out, and say which, in place of an error."""
     model: Path | None = None
     """A model that `semidg adapt` made of the run, scored in place of its checkpoints; needs --out."""
     part: Literal["test", "validation", "unlabelled"] = "test"
@@ -44,8 +58,11 @@ def evaluate(arguments: Sequence[str]) -> int:
     options = parse("evaluate", EvaluateOptions, arguments, "Score a run on its test part, or on another data set.")
     if options.data is not None and options.part != "test":
         raise ConfigError(f"--part {options.part} is of the run's own data; leave it out with --data")
-    if options.images is not None and options.data is None:
-        raise ConfigError("--images is for another data set; say which with --data, or leave it out")
+    read = {key: getattr(options, key) for key in _READ}
+    for key, value in {**read, "skip_bad": options.skip_bad or None}.items():
+        if value is not None and options.data is None:
+            name = key.replace("_", "-")
+            raise ConfigError(f"--{name} is for another data set; say which with --data, or leave it out")
     if (options.images is None) != (options.masks is None):
         raise ConfigError("--images and --masks: give both; images without masks cannot be scored")
     if options.model is None and options.data is None and options.out is not None:
@@ -68,9 +85,16 @@ def evaluate(arguments: Sequence[str]) -> int:
         if options.data is not None:
             out = options.out or options.run / "external" / options.data.resolve().name
             _refuse_other(out, options)
-            patterns = (options.images, options.masks)
             summary = evaluate_elsewhere(
-                options.run, config, options.data, out, device, bars.report, patterns, options.model
+                options.run,
+                config,
+                options.data,
+                out,
+                device,
+                bars.report,
+                read=read,
+                skip_bad=options.skip_bad,
+                model=options.model,
             )
         else:
             out = options.out or own_folder(options.run, options.part)
@@ -80,6 +104,8 @@ def evaluate(arguments: Sequence[str]) -> int:
             summary = evaluate_part(
                 options.run, config, prepared, options.part, device, bars.report, out=out, model=options.model
             )
+    for line in summary.get("skipped", ()):
+        print(f"skipped: {line}")
     print(summary_text(summary))
     print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
     return 0
@@ -90,8 +116,7 @@ def _refuse_other(out: Path, options: EvaluateOptions) -> None:
     old = read_json(out / "summary.json")
     here = {
         "root": options.data and str(options.data.resolve()),
-        "images": options.images,
-        "masks": options.masks,
+        **{key: getattr(options, key) for key in _READ},
         "model": options.model and str(options.model.resolve()),
     }
     there = {key: old.get(key) for key in here}

@@ -14,12 +14,13 @@ from semidg.data.paths import Problems, resolve_inside
 from semidg.data.spacing import parse_spacing
 from semidg.data.tables import read_table
 from semidg.errors import DataError
+from semidg.mask_values import parse_mask_values
 from semidg.types import Frame, Record
 
 #: Columns with a meaning; ``mask`` and ``masks`` are one. Others are passed over.
 COLUMNS = (
     *("image", "id", "mask", "masks", "domain", "class", "group"),
-    *("row_mm", "column_mm", "frame", "slice_mm", "vote", "series", "ignore"),
+    *("row_mm", "column_mm", "frame", "slice_mm", "vote", "series", "ignore", "mask_values"),
 )
 
 _VOTES = {"": False, "no": False, "yes": True}
@@ -119,7 +120,17 @@ def _record(root: Path, row: Mapping[str, str], domain: str | None) -> Record:
         parse_vote(row["vote"]),
         parse_ignore(row["ignore"]),
         series,
+        parse_rules(row["mask_values"], row["ignore"]),
     )
+
+
+def parse_rules(text: str, ignore: str) -> str:
+    """The cell ``mask_values``, checked; raises ValueError, as where the row has a value to ignore beside it."""
+    if text:
+        parse_mask_values(text)
+        if ignore:
+            raise ValueError(f"mask_values {text!r} beside ignore {ignore!r}; write {ignore}:ignore into mask_values")
+    return text
 
 
 def parse_ignore(text: str) -> int | None:

@@ -131,6 +131,8 @@ def _key(root: Path, records: Sequence[Record], size: int, channels: int, classe
                 source += [str(record.frame), record.vote, *filter(None, [record.series])]
             if record.ignore is not None:
                 source.append({"ignore": record.ignore})
+            if record.mask_values:
+                source.append({"mask_values": record.mask_values})
             sources.append(source)
     content = json.dumps([_VERSION, str(root.resolve()), size, channels, classes, sources, folders])
     return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -17,6 +17,7 @@ from PIL import Image
 from semidg.data.guard import named, refuse_size
 from semidg.data.masks import labels, unblurred, unite
 from semidg.errors import DataError
+from semidg.mask_values import parse_mask_values
 
 #: Endings, in lower case, of the files taken for images.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -74,23 +75,24 @@ def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_mask(paths: Sequence[Path], classes: int = 2, ignore: int | None = None) -> NDArray[np.uint8]:
+def read_mask(paths: Sequence[Path], classes: int = 2, ignore: int | None = None, rules: str = "") -> NDArray[np.uint8]:
     """One mask as uint8 (H, W) of class numbers from 0 to classes - 1; several files are united.
 
     Two classes: a file holds 0 and one other value or colour, which is the foreground; JPEG, which blurs them, is cut
     at half (``unblurred``). More classes: a file holds the class numbers themselves (in a palette file, the numbers of
     its entries), and files that give one pixel two different classes are refused. ignore: the value of pixels that are
-    not known; they become IGNORE_INDEX. Raises DataError that names the file, the values and the mend.
+    not known; they become IGNORE_INDEX. rules: what the values mean, in place of all this (``mask_values.py``).
+    Raises DataError that names the file, the values and the mend.
     """
     if not paths:
         raise DataError("a mask was asked for, but no mask file was given")
     found = []
     for path in paths:
         with opened(path) as image:
-            values = mask_values(image, path, classes)
-            if classes == 2 and ignore is None and image.format in _BLURRING:
+            values = stored_values(image, path, classes, rules)
+            if classes == 2 and ignore is None and not rules and image.format in _BLURRING:
                 values = unblurred(np.asarray(image.convert("RGB")), values)
-            found.append(labels(values, path, classes, ignore))
+            found.append(labels(values, path, classes, ignore, rules))
     return unite(found, paths)
 
 
@@ -145,15 +147,21 @@ def on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
 
 
-def mask_values(image: Image.Image, path: Path, classes: int) -> NDArray[np.generic]:
+def stored_values(image: Image.Image, path: Path, classes: int, rules: str = "") -> NDArray[np.generic]:
     """(H, W) of what an opened mask file says: for two classes a value or a number for each colour, 0 for black; for
-    more the class numbers. Raises DataError for a mask in transparency only, and for class numbers in colour."""
-    if classes > 2:
+    more, or with rules, the values as they are, of colours numbers of 24 bits where the rules name colours. Raises
+    DataError for a mask in transparency only, and for values in colour where none are named."""
+    if rules and parse_mask_values(rules).colours:
+        return colour_numbers(np.asarray((on_black(image) if image.has_transparency_data else image).convert("RGB")))
+    if classes > 2 or rules:
         if image.mode in ("P", "1", "L") or image.mode.startswith(DEEP_MODES):
             return np.asarray(image)
         channels = np.asarray((on_black(image) if image.has_transparency_data else image).convert("RGB"))
         if (channels != channels[..., :1]).any():
-            raise DataError(f"{path}: a mask of {classes} classes in colour; save the class numbers as grey PNG")
+            raise DataError(
+                f"{path}: a mask of {classes} classes in colour; say what its colours mean with data.mask_values, "
+                "'#000000:0,#ff0000:1' say, or save the class numbers as grey PNG"
+            )
         return channels[..., 0]
     indices = np.asarray(image) if image.mode == "P" else None
     transparent = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
@@ -173,5 +181,10 @@ def one_channel(colours: NDArray[np.uint8]) -> NDArray[np.generic]:
     red, green, blue = (colours[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red
+    return colour_numbers(colours)
+
+
+def colour_numbers(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(H, W, 3) -> (H, W): a number of 24 bits for each colour."""
     combined: NDArray[np.int64] = colours.astype(np.int64) @ np.array([65536, 256, 1])
     return combined

@@ -74,6 +74,7 @@ def index_data(
         images=data.images,
         masks=data.masks,
         ignore_label=data.ignore_label,
+        mask_values=data.mask_values,
         exclude=data.split.exclude,
         progress=progress,
     )
@@ -106,6 +107,7 @@ def build_index(
     images: str | None = None,
     masks: str | None = None,
     ignore_label: int | None = None,
+    mask_values: str | None = None,
     exclude: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
@@ -118,9 +120,10 @@ def build_index(
     domain (``data/roots.py``). groups: regular expression with one group, which finds the patient in the path of an
     image. slice_axis, orientation, all_times, images, masks: as in ``data`` of the configuration. A group holds
     near-duplicates, images of one patient (by ``groups`` or else DICOM headers, the layout or groups.csv), planes of
-    one file or series, and whatever is chained to them. ignore_label: value in masks of pixels not known. exclude: a
-    table of images to leave out (``data/exclude.py``); groups and styles are made with them, so that those of the
-    others stay as they are, and their files may be bad. progress: called with (images done, all).
+    one file or series, and whatever is chained to them. ignore_label: value in masks of pixels not known.
+    mask_values: what the values of mask files mean (``mask_values.py``). exclude: a table of images to leave out
+    (``data/exclude.py``); groups and styles are made with them, so that those of the others stay as they are, and
+    their files may be bad. progress: called with (images done, all).
     Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
     excluded = frozenset(() if exclude is None else read_exclusions(exclude))
@@ -135,6 +138,7 @@ def build_index(
         excluded,
         images,
         masks,
+        mask_values,
     )
     found = find(Path(root), layout, choices, more_roots)
     located, problems, records = found.root, found.problems, found.records

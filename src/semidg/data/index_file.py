@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semidg.data.csv_layout import join_masks, parse_ignore, parse_slice_mm, parse_vote, split_masks
+from semidg.data.csv_layout import join_masks, parse_ignore, parse_rules, parse_slice_mm, parse_vote, split_masks
 from semidg.data.layouts import locate
 from semidg.data.paths import printable, resolve_inside
 from semidg.data.roots import roots_of
@@ -27,6 +27,9 @@ FRAME_COLUMNS = ("frame", "slice_mm", "vote")
 
 #: One more, there if a value in the masks is of pixels that are not known: that value.
 IGNORE_COLUMN = "ignore"
+
+#: One more, there if the values of masks have a meaning of their own: the rules (``mask_values.py``).
+VALUES_COLUMN = "mask_values"
 
 #: One more, there if a record is a slice of a DICOM series: the first file of that series.
 SERIES_COLUMN = "series"
@@ -53,16 +56,19 @@ def write_index(index: Index, path: Path) -> None:
     """Write index.csv (UTF-8), complete or not at all; raises SemidgError if it cannot be written.
 
     Its columns are COLUMNS, SPACING_COLUMNS if a record has a spacing, FRAME_COLUMNS if one has any of these, and
-    IGNORE_COLUMN if one has a value to ignore, and SERIES_COLUMN if one is a slice of a series.
+    IGNORE_COLUMN if one has a value to ignore, SERIES_COLUMN if one is a slice of a series, and VALUES_COLUMN if one
+    has rules for the values of its masks.
     """
     spaced = any(record.spacing for record in index.records)
     framed = any(r.frame is not None or r.slice_mm is not None or r.vote for r in index.records)
     ignoring = any(r.ignore is not None for r in index.records)
     serial = any(r.series for r in index.records)
+    ruled = any(r.mask_values for r in index.records)
     with atomic_path(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)  # CRLF as in RFC 4180: a lone CR in a name is quoted then
         more = (*(SPACING_COLUMNS if spaced else ()), *(FRAME_COLUMNS if framed else ()))
         more += (*((IGNORE_COLUMN,) if ignoring else ()), *((SERIES_COLUMN,) if serial else ()))
+        more += (VALUES_COLUMN,) if ruled else ()
         writer.writerow((*COLUMNS, *more))
         for r in index.records:
             masks = join_masks(r.masks)
@@ -70,7 +76,8 @@ def write_index(index: Index, path: Path) -> None:
             row = (r.id, r.image, masks, r.domain, r.class_name, r.group, r.width, r.height, *spacing)
             plane = (r.frame or "", r.slice_mm or "", "yes" if r.vote else "") if framed else ()
             unknown = ("" if r.ignore is None else r.ignore,) if ignoring else ()
-            writer.writerow((*row, *plane, *unknown, *((r.series,) if serial else ())))
+            last = (*((r.series,) if serial else ()), *((r.mask_values,) if ruled else ()))
+            writer.writerow((*row, *plane, *unknown, *last))
 
 
 def read_index(path: Path, root: Path, more_roots: Sequence[Path] = (), layout: str = "auto") -> Index:
@@ -164,4 +171,5 @@ def _record(row: dict[str, str], root: Path) -> Record:
         parse_vote(vote),
         parse_ignore(row.get(IGNORE_COLUMN, "")),
         series,
+        parse_rules(row.get(VALUES_COLUMN, ""), row.get(IGNORE_COLUMN, "")),
     )

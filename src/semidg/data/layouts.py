@@ -32,6 +32,12 @@ class Choices(NamedTuple):
     excluded: frozenset[str] = frozenset()
     images: str | None = None
     masks: str | None = None
+    mask_values: str | None = None
+
+    @property
+    def stored_classes(self) -> int:
+        """How many values mask files may hold: any, where rules say what they mean."""
+        return self.classes if self.mask_values is None else 2**16
 
     @classmethod
     def of(cls, data: DataConfig, classes: int) -> Choices:
@@ -46,6 +52,7 @@ class Choices(NamedTuple):
             data.orientation,
             images=data.images,
             masks=data.masks,
+            mask_values=data.mask_values,
         )
 
 
@@ -69,7 +76,7 @@ LAYOUTS: dict[str, Layout] = {
         lambda root, problems, choices: mms.find_records(
             root,
             problems,
-            choices.classes,
+            choices.stored_classes,
             choices.slice_axis,
             choices.all_times,
             choices.orientation,
@@ -79,7 +86,9 @@ LAYOUTS: dict[str, Layout] = {
     "nnunet": Layout(
         "dataset.json, imagesTr/ and labelsTr/",
         nnunet.find_root,
-        lambda root, problems, choices: nnunet.find_records(root, problems, choices.classes, choices.ignore_label),
+        lambda root, problems, choices: nnunet.find_records(
+            root, problems, choices.stored_classes, choices.ignore_label, choices.mask_values is not None
+        ),
     ),
     "folders": Layout(
         "images/ and masks/, or DOMAIN/images/ and DOMAIN/masks/",
@@ -94,7 +103,7 @@ LAYOUTS: dict[str, Layout] = {
     "scgm": Layout(
         "'siteN-scMM-image.nii.gz' of the SCGM challenge",
         scgm.find_root,
-        lambda root, problems, choices: scgm.find_records(root, problems, choices.classes),
+        lambda root, problems, choices: scgm.find_records(root, problems, choices.stored_classes),
     ),
 }
 
@@ -175,4 +184,6 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
     found = in_planes(located, records, problems, *how)
     if choices.ignore_label is not None:
         found = [replace(record, ignore=choices.ignore_label) for record in found]
+    if choices.mask_values is not None:
+        found = [replace(record, mask_values=choices.mask_values) for record in found]
     return located, name, found, problems

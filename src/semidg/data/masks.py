@@ -11,6 +11,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from semidg.data.counting import counts
 from semidg.errors import DataError
+from semidg.mask_values import parse_mask_values
 from semidg.types import IGNORE_INDEX
 
 
@@ -19,8 +20,9 @@ def binary(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     found = levels(values)
     if len(found) > 2 or (len(found) == 2 and found[0] != 0) or not np.isfinite(found.astype(float)).all():
         raise DataError(
-            f"{path}: mask with grey values ({_some(found)}); a mask holds 0 and one other value: threshold it and "
-            "save it as PNG with 0 and 255 (JPEG blurs the border), or set network.classes"
+            f"{path}: mask with grey values ({_some(found)}); a mask holds 0 and one other value: say what its values "
+            "mean with data.mask_values, '0-127:0,128-255:1' say, or save it as PNG with 0 and 255 (JPEG blurs the "
+            "border), or set network.classes"
         )
     foreground: NDArray[np.uint8] = (values != 0).astype(np.uint8)
     return foreground
@@ -57,13 +59,36 @@ def class_numbers(values: NDArray[np.generic], path: Path, classes: int) -> NDAr
     if not (numbers[0] >= 0 and numbers[-1] < classes and (numbers == np.rint(numbers)).all()):
         raise DataError(
             f"{path}: holds the values {_some(found)}, but the classes are 0 to {classes - 1}; "
-            "renumber the mask or set network.classes"
+            "say what they mean with data.mask_values, '0:0,128:1,255:2' say, or set network.classes"
         )
     return values.astype(np.uint8)
 
 
-def labels(values: NDArray[np.generic], path: Path, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
-    """``binary`` for two classes, else ``class_numbers``; IGNORE_INDEX where a value is ``ignore``."""
+def named_values(values: NDArray[np.generic], path: Path, classes: int, rules: str) -> NDArray[np.uint8]:
+    """Class numbers by ``rules`` (``mask_values.py``), in an array of any shape; raises DataError for a value that they
+    do not name, and for a class number that is not below ``classes``."""
+    parsed, found = parse_mask_values(rules), levels(values)
+    numbers = parsed.find(found)
+    if (numbers < 0).any():
+        some = _some(found[numbers < 0], parsed.colours)
+        raise DataError(
+            f"{path}: holds the values {some}, which the mask values {rules!r} do not name; add them, or *:0"
+        )
+    if (wrong := (numbers >= classes) & (numbers != IGNORE_INDEX)).any():
+        raise DataError(
+            f"{path}: the mask values {rules!r} make class {numbers[wrong].max()} of some pixels, but the classes are "
+            f"0 to {classes - 1}; correct them or set network.classes"
+        )
+    return numbers.astype(np.uint8)[np.searchsorted(found, values)]
+
+
+def labels(
+    values: NDArray[np.generic], path: Path, classes: int, ignore: int | None = None, rules: str = ""
+) -> NDArray[np.uint8]:
+    """``named_values`` where there are rules; else ``binary`` for two classes, ``class_numbers`` for more, and
+    IGNORE_INDEX where a value is ``ignore``."""
+    if rules:
+        return named_values(values, path, classes, rules)
     unknown = None if ignore is None else values == ignore
     if unknown is not None and unknown.any():
         values = np.where(unknown, np.zeros((), values.dtype), values)
@@ -117,8 +142,8 @@ def _require_size(mask: NDArray[np.uint8], path: Path, first: NDArray[np.uint8],
         )
 
 
-def _some(found: NDArray[np.generic]) -> str:
-    shown = ", ".join(f"{level:g}" for level in found[:6].astype(float))
+def _some(found: NDArray[np.generic], colours: bool = False) -> str:
+    shown = ", ".join(f"#{int(level):06x}" if colours else f"{level:g}" for level in found[:6].astype(float))
     return shown if len(found) <= 6 else f"{shown}, ... {len(found)} different ones"
 
 

@@ -95,7 +95,7 @@ def read_volume(path: Path) -> NDArray[np.uint8]:
         return stretch(voxels, *window(voxels, path), turned=header.slope < 0)
 
 
-def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
+def read_labels(path: Path, classes: int, ignore: int | None = None, rules: str = "") -> NDArray[np.uint8]:
     """Class numbers of all voxels, uint8 in the shape of ``Header``, by the rules of ``masks`` for the whole file.
 
     Values with a scaling that are within 0.001 of a whole number are taken for it.
@@ -106,7 +106,7 @@ def read_labels(path: Path, classes: int, ignore: int | None = None) -> NDArray[
             voxels = voxels * header.slope + header.inter
             whole = np.rint(voxels)
             voxels = np.where(np.abs(voxels - whole) < 0.001, whole, voxels)
-        return labels(voxels, path, classes, ignore)
+        return labels(voxels, path, classes, ignore, rules)
 
 
 def centre(path: Path) -> NDArray[np.float64] | None:

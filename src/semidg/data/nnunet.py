@@ -30,13 +30,15 @@ def find_root(folder: Path) -> Path | None:
     return folder if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir() else None
 
 
-def find_records(root: Path, problems: Problems, classes: int, ignore_label: int | None = None) -> list[Record]:
+def find_records(
+    root: Path, problems: Problems, classes: int, ignore_label: int | None = None, ruled: bool = False
+) -> list[Record]:
     """Records without size and group, in natural order; files that do not fit go to ``problems``.
 
     Raises DataError for a dataset.json that does not describe such a data set, more classes than ``classes``, or a
-    label ``ignore`` that is not ``ignore_label``.
+    label ``ignore`` that is not ``ignore_label``; not where data.mask_values say what values mean (``ruled``).
     """
-    described = _read(root / "dataset.json", ignore_label)
+    described = _read(root / "dataset.json", ignore_label, ruled)
     names = ", ".join(described.classes[number] for number in sorted(described.classes))
     require_classes(root, max(described.classes) + 1, classes, names)
     labels: dict[str, str] = {}
@@ -74,7 +76,7 @@ def _case(path: str, ending: str) -> str | None:
     return name[: -len(ending)] if name.endswith(ending) and len(name) > len(ending) else None
 
 
-def _read(path: Path, ignore_label: int | None) -> _Description:
+def _read(path: Path, ignore_label: int | None, ruled: bool) -> _Description:
     try:
         values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -88,10 +90,10 @@ def _read(path: Path, ignore_label: int | None) -> _Description:
     ending = values.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or not ending.startswith(".") or not is_image_name(f"x{ending}"):
         raise DataError(f"{path}: file_ending {ending!r} is no format that is read; convert the files, to .nii.gz say")
-    return _Description(ending, _classes(path, values.get("labels"), ignore_label))
+    return _Description(ending, _classes(path, values.get("labels"), ignore_label, ruled))
 
 
-def _classes(path: Path, labels: Any, ignore_label: int | None) -> dict[int, str]:
+def _classes(path: Path, labels: Any, ignore_label: int | None, ruled: bool) -> dict[int, str]:
     """Class number -> name; of regions, which hold several numbers, the name of the first one that holds it."""
     wanted = f'{path}: labels must be names with their numbers, such as {{"background": 0, "lesion": 1}}'
     if not isinstance(labels, dict) or not labels:
@@ -101,7 +103,7 @@ def _classes(path: Path, labels: Any, ignore_label: int | None) -> dict[int, str
     found: dict[int, str] = {}
     for name, value in labels.items():
         if name.strip().lower() == "ignore":
-            if value == ignore_label:
+            if value == ignore_label or ruled:
                 continue
             raise DataError(f"{path}: the label {name!r} marks pixels that do not count; set data.ignore_label {value}")
         for number in value if isinstance(value, list) else [value]:

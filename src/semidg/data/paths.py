@@ -19,7 +19,9 @@ PROBLEMS = {
     "series that is no volume": "the files of one series in a folder must have one size and lie at even distances",
     "name that is not unique": "two files claim one name; rename or remove one of them",
     "path that is not accepted": "a data set is read from plain files and folders below its root, with UTF-8 names",
-    "mask without a known pixel": "remove such masks, then their images are unlabelled, or mend data.ignore_label",
+    "mask without a known pixel": (
+        "remove such masks, then their images are unlabelled, or mend data.ignore_label or data.mask_values"
+    ),
 }
 
 
@@ -108,7 +110,8 @@ def require_classes(root: Path, needed: int, classes: int, names: str) -> None:
     if classes < needed:
         raise DataError(
             f"{root}: its masks hold {needed} classes ({names}); set network.classes to {needed} "
-            f"(--network.classes {needed}, or --classes {needed} of index and split)"
+            f"(--network.classes {needed}, or --classes {needed} of index and split), or say which are wanted with "
+            "data.mask_values, '1:1,*:0' say"
         )
 
 

@@ -27,10 +27,12 @@ _store = Store(2**28)  # 256 MiB, and always the files of one record
 
 
 class _Coding(NamedTuple):
-    """How the values of a mask file are read: into how many classes, and which value is of pixels not known."""
+    """How the values of a mask file are read: into how many classes, which value is of pixels not known, and what the
+    values mean."""
 
     classes: int
     ignore: int | None = None
+    rules: str = ""
 
 
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:
@@ -42,7 +44,7 @@ def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]
 
 def record_mask(root: Path, record: Record, classes: int = 2) -> NDArray[np.uint8]:
     """The mask as uint8 (H, W) of class numbers: its files united, or with ``vote`` what most of them say;
-    IGNORE_INDEX where they hold the record's ``ignore``.
+    IGNORE_INDEX where they hold the record's ``ignore``, and by its ``mask_values`` if it has some.
 
     Raises DataError that names the file.
     """
@@ -50,7 +52,7 @@ def record_mask(root: Path, record: Record, classes: int = 2) -> NDArray[np.uint
     if not paths:
         raise DataError(f"{record.image}: its mask was asked for, but it has none")
     frame = None if record.series else record.frame
-    masks = [plane_mask(path, frame, classes, 1 + len(paths), record.ignore) for path in paths]
+    masks = [plane_mask(path, frame, classes, 1 + len(paths), record.ignore, record.mask_values) for path in paths]
     return majority(masks, paths, classes) if record.vote else unite(masks, paths)
 
 
@@ -75,22 +77,22 @@ def in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
 
 
 def plane_mask(
-    path: Path, frame: Frame | None, classes: int = 2, keep: int = 2, ignore: int | None = None
+    path: Path, frame: Frame | None, classes: int = 2, keep: int = 2, ignore: int | None = None, rules: str = ""
 ) -> NDArray[np.uint8]:
     """The class numbers, uint8 (H, W), of one mask file, of the plane that is meant if it holds several.
 
     The mask of one volume is also that of any time of a series. Raises DataError that names the file.
     """
     if frame is None and _by_pillow(path):
-        return read_mask([path], classes, ignore)
-    return _plane(path, frame, _Coding(classes, ignore), keep)
+        return read_mask([path], classes, ignore, rules)
+    return _plane(path, frame, _Coding(classes, ignore, rules), keep)
 
 
 def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
     """The decoded files of a record that is a plane of them: while the list is held, all their planes are at hand,
     whatever other threads read. A file that cannot be read is no error here; reading a plane of it is."""
     held: list[Decoded] = []
-    coding = _Coding(classes, record.ignore)
+    coding = _Coding(classes, record.ignore, record.mask_values)
     if record.series:
         with suppress(DataError):
             held.append(_series(root, record.series))

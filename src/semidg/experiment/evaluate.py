@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from semidg.config import ExperimentConfig
+from semidg.config import ExperimentConfig, parse_config
 from semidg.data.dataset import ImageCache
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
-from semidg.data.index import Index, build_index
+from semidg.data.index import Index, index_data
 from semidg.errors import DataError, RunError, SemidgError
 from semidg.evaluation.calibration import confidence_summary
 from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of, target_of
@@ -70,39 +70,48 @@ def evaluate_elsewhere(
     out: Path,
     device: torch.device,
     report: Report | None = None,
-    patterns: tuple[str | None, str | None] = (None, None),
+    *,
+    read: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
     model: Path | None = None,
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``.
 
-    patterns: ``data.images`` and ``data.masks`` of that data set. model: as in ``evaluate_part``.
+    read: keys of ``data`` of the configuration with which that data set is read, where they are not the defaults;
+    slices of volumes lie as in the run. skip_bad: leave out images with a problem, named in the summary as
+    ``skipped``, in place of the error. model: as in ``evaluate_part``.
 
     The mark of the summary says how many of these images are near-duplicates of images of the training, or why they
     could not be compared.
     """
-    images, masks = patterns
-    where = {"root": root, "more_roots": (), "layout": "auto", "groups": None, "images": images, "masks": masks}
-    data = config.data.model_copy(update=where)
-    other = config.model_copy(update={"data": data})
-    index = build_index(
-        root,
-        "auto",
-        data.include_normal,
-        data.split.similarity,
-        classes=config.network.classes,
-        slice_axis=data.slice_axis,
-        orientation=data.orientation,
-        ignore_label=data.ignore_label,
-        images=images,
-        masks=masks,
+    read = {key: value for key, value in (read or {}).items() if value is not None}
+    other = _reading(config, root, read)
+    index = index_data(
+        other.data,
+        config.network.classes,
+        skip_bad=skip_bad,
+        progress=None if report is None else lambda done, total: report("indexing", done, total),
     )
     cache = open_images(other, index, report)
     what = f"labelled images of {root.name}"
     meta = read_json(run / "split" / "split.json")
-    own, target = protocol_of(data.split, meta), target_of(data.split, meta)
+    own, target = protocol_of(config.data.split, meta), target_of(config.data.split, meta)
     protocol = replace(PROTOCOLS["external"], mark=_seen_in_training(run, config, index, cache, report))
-    scored = _Scored(index, cache, index.records, what, None, protocol, own.selection, target, root)
+    asked = {"root": str(root.resolve())} | read
+    scored = _Scored(index, cache, index.records, what, None, protocol, own.selection, target, asked)
     return _evaluate(run, out, other, scored, device, report, model)
+
+
+def _reading(config: ExperimentConfig, root: Path, read: Mapping[str, Any]) -> ExperimentConfig:
+    """The configuration of a run with another data set; raises ConfigError for a key of it that does not fit."""
+    kept = ("size", "channels", "slice_axis", "orientation", "include_normal", "cache")
+    data = {key: getattr(config.data, key) for key in kept} | {"root": root, **read}
+    if "mask_values" not in read:
+        data.setdefault("ignore_label", config.data.ignore_label)
+    data["split"] = {"similarity": config.data.split.similarity}
+    network = {"classes": config.network.classes}
+    found = parse_config({"data": data, "network": network}, "options").data
+    return config.model_copy(update={"data": found})
 
 
 def _seen_in_training(
@@ -133,7 +142,8 @@ def _seen_in_training(
 @dataclass(frozen=True)
 class _Scored:
     """What is scored, and by which protocol; ``part`` is None for another data set. chosen_on, target: part on which
-    the checkpoint was chosen, and domain that the training did not see. root: of another data set, as it was given."""
+    the checkpoint was chosen, and domain that the training did not see. read: of another data set, its root and what
+    else it was read with."""
 
     index: Index
     cache: ImageCache
@@ -143,7 +153,7 @@ class _Scored:
     protocol: Protocol
     chosen_on: str
     target: str | None
-    root: Path | None = None
+    read: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, prepared: Prepared, part: str, config: ExperimentConfig) -> _Scored:
@@ -207,7 +217,9 @@ def _evaluate(
         "labelled": config.labelled,
         "seed": config.seed,
         "data": scored.what,
-        **_where(config, scored, other),
+        **scored.read,
+        **({} if other is None else {"model": str(other.resolve())}),
+        **({"skipped": list(scored.index.skipped)} if scored.index.skipped else {}),
         "protocol": scored.protocol.name,
         "mark": mark,
         "target": scored.target,
@@ -221,14 +233,6 @@ def _evaluate(
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
-
-
-def _where(config: ExperimentConfig, scored: _Scored, model: Path | None) -> dict[str, str]:
-    """What of summary.json tells other data and an adapted model, if there are any."""
-    root, data = scored.root, config.data
-    found = {} if root is None else {"root": str(root.resolve()), "images": data.images, "masks": data.masks}
-    found["model"] = None if model is None else str(model.resolve())
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _adapted_mark(model: Path, own: Path, mark: str | None) -> str:

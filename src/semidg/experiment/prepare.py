@@ -70,7 +70,7 @@ def open_images(config: ExperimentConfig, index: Index, report: Report | None = 
         folder=data.cache,
         progress=_named(report, "decoding images"),
     )
-    if any(record.ignore is not None for record in index.records):
+    if any(record.may_ignore for record in index.records):
         problems = Problems(index.root)
         for case in cases_of([record for record in index.records if record.labelled]):
             if all((cache.masks[cache.row(plane.id)] == IGNORE_INDEX).all() for plane in case.planes):
@@ -83,7 +83,7 @@ def open_images(config: ExperimentConfig, index: Index, report: Report | None = 
 def _unknown(index: Index, case: Case, config: ExperimentConfig) -> str:
     masks = (record_mask(index.root, plane, config.network.classes) for plane in case.planes)
     if all((mask == IGNORE_INDEX).all() for mask in masks):
-        return f"no pixel of its mask is known, all are data.ignore_label {case.planes[0].ignore}"
+        return "no pixel of its mask is known: all have values to ignore (data.ignore_label, data.mask_values)"
     return f"none of the known pixels of its mask is left at data.size {config.data.size}; choose a larger one"
 
 

@@ -115,7 +115,7 @@ def _read_mask(root: Path, record: Record, file: str, classes: int, issues: list
         issues.append(Issue(record.id, file, kind, _relative(error, root)))
         return None
     if (labels == IGNORE_INDEX).all():
-        issues.append(Issue(record.id, file, "mask without a known pixel", f"all pixels are {record.ignore}"))
+        issues.append(Issue(record.id, file, "mask without a known pixel", "all pixels have a value to ignore"))
         return None
     return _known(labels)
 

@@ -46,7 +46,8 @@ KINDS: dict[str, Kind] = {
         "The DICOM files of one series in a folder do not make a volume: one is missing, doubled or of another size.",
     ),
     "mask without a known pixel": Kind(
-        "error", "All pixels have the value of data.ignore_label: nothing can be learnt from it, or scored."
+        "error",
+        "All pixels have a value to ignore (data.ignore_label, data.mask_values): nothing to learn from, or to score.",
     ),
     "row that cannot be used": Kind("error", "A table of the data set names something that is not there, or not so."),
     "mask without image": Kind("error", "The image is missing, or one of the two names is wrong."),
