@@ -267,3 +267,17 @@ def test_folders_that_no_pattern_reaches_are_not_looked_into(tmp_path: Path) -> 
     assert by_image(build_index(root, images="case???", masks="case???_tumor").records) == LAID_OUT["one folder"]
     with pytest.raises(DataError, match="elsewhere: a link to a folder"):
         build_index(root, images="**/case???", masks="**/case???_tumor")
+
+
+def test_masks_in_a_folder_each_are_told_apart_by_their_placeholder(tmp_path: Path) -> None:
+    """Left and right lungs, as one public set has them; without the placeholder two masks of one name are refused."""
+    files = {f"png/{n}.png": (f"masks/left/{n}.png", f"masks/right/{n}.png") for n in range(3)}
+    root = lay_out(tmp_path / "set", files)
+    assert by_image(build_index(root, images="png/*", masks="masks/{mask}/*").records) == files
+    assert by_image(build_index(root, images="png/*", masks="masks/{mask}t/*").records) == files
+    with pytest.raises(DataError, match="mask without image"):
+        build_index(root, images="png/*", masks="masks/*/*")
+    with pytest.raises(DataError, match="is for their pattern"):
+        build_index(root, images="{mask}/*", masks="masks/*")
+    with pytest.raises(DataError, match=r"\{rater\} is unknown; .*\{mask\} in that of the masks"):
+        build_index(root, images="png/*", masks="masks/{rater}/*")

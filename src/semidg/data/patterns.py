@@ -1,7 +1,8 @@
 """Data sets in no layout of ours: a pattern for the images and one for their masks, ``original/*`` and ``GT/*_mask``.
 
 ``*``, ``?`` and ``[...]`` are those of a shell; ``**/`` stands for folders of any depth; ``{domain}`` and ``{class}``
-stand for the name of a record's domain and class. A mask belongs to the image for which all stand for the same text.
+stand for the name of a record's domain and class. A mask belongs to the image for which all stand for the same text;
+``{mask}`` in the pattern of the masks tells several masks of one image apart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from semidg.data.spacing import read_spacing
 from semidg.errors import DataError
 from semidg.types import Record
 
-_PARTS = re.compile(r"(?P<deep>\*\*/)|(?P<named>\{(?:domain|class)\})|(?P<any>\*+)|(?P<one>\?)|(?P<of>\[[^]/]+\])")
+_PARTS = re.compile(r"(?P<deep>\*\*/)|(?P<named>\{(?:domain|class|mask)\})|(?P<any>\*+)|(?P<one>\?)|(?P<of>\[[^]/]+\])")
 #: Regular expressions; NUL, which no path holds, is where a "?" takes the least in place of the most.
 _SHELL = {"deep": "((?:[^/]+/)*\0)", "any": "([^/]*\0)", "one": "([^/])"}
 
@@ -54,11 +55,16 @@ class Pattern:
         regex, literal = "", 0
         self.names: set[str] = set()
         self.wildcards = 0
+        self.several = False  # whether it holds {mask}
         for part in _PARTS.finditer(bare):
             regex += self._literal(bare[literal : part.start()])
             literal = part.end()
             if part["named"]:
                 name = part["named"][1:-1]
+                if name == "mask":
+                    regex += "(?:[^/]+?)"
+                    self.several = True
+                    continue
                 regex += rf"(?P={name})" if name in self.names else rf"(?P<{name}>[^/]+?)"
                 self.names.add(name)
                 continue
@@ -99,13 +105,16 @@ class Pattern:
     def _literal(self, text: str) -> str:
         if name := re.search(r"\{(\w+)\}", text):
             raise DataError(
-                f"{self.text!r}: {name[0]} is unknown; {{domain}} and {{class}} may stand in a pattern, and *"
+                f"{self.text!r}: {name[0]} is unknown; {{domain}} and {{class}} may stand in a pattern, {{mask}} in that of "
+                "the masks, and *"
             )
         return re.escape(unicodedata.normalize("NFC", text))
 
 
 def _require_pair(image: Pattern, mask: Pattern) -> None:
     """Raise DataError unless each wildcard of ``image`` has one of ``mask``."""
+    if image.several:
+        raise DataError(f"{image.text!r}: {{mask}} tells masks apart and is for their pattern")
     if image.names != mask.names:
         raise DataError(f"{image.text!r} and {mask.text!r}: {{domain}} and {{class}} must stand in both or in none")
     if mask.wildcards < image.wildcards:
@@ -172,7 +181,7 @@ def _masks_of(
             problems.add("mask without image", path)
         elif len(of) > 1:
             problems.add("name that is not unique", f"{path} may be the mask of {of[0]} and of {of[1]}", path)
-        elif found[of[0]] and masks.wildcards == images.wildcards:
+        elif found[of[0]] and masks.wildcards == images.wildcards and not masks.several:
             problems.add("name that is not unique", f"{found[of[0]][0]} and {path}", path)
         else:
             found[of[0]].append(path)
