@@ -105,8 +105,8 @@ class Pattern:
     def _literal(self, text: str) -> str:
         if name := re.search(r"\{(\w+)\}", text):
             raise DataError(
-                f"{self.text!r}: {name[0]} is unknown; {{domain}} and {{class}} may stand in a pattern, {{mask}} in that of "
-                "the masks, and *"
+                f"{self.text!r}: {name[0]} is unknown; {{domain}} and {{class}} may stand in a pattern, {{mask}} in "
+                "that of the masks, and *"
             )
         return re.escape(unicodedata.normalize("NFC", text))
 
