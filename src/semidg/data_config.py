@@ -95,11 +95,13 @@ class DataConfig(Model):
     """Folder of the decoded-image cache; default: semidg under the user's cache folder."""
     split: SplitConfig = SplitConfig()
 
-    @field_validator("mask_values")
+    @field_validator("mask_values", mode="before")
     @classmethod
-    def _rules(cls, text: str | None) -> str | None:
-        if text is not None:
+    def _rules(cls, text: object) -> object:
+        if isinstance(text, str):
             parse_mask_values(text)
+        elif text is not None:
+            raise ValueError("write the rules in quotes; without them YAML reads 255:1 as a number")
         return text
 
     @field_validator("groups")

@@ -100,6 +100,7 @@ def test_rules_that_say_nothing_clear_are_refused(text: str, message: str) -> No
     ("changes", "message"),
     [
         ({"data": {"mask_values": "0:0,255:2"}}, r"name class 2, but the classes are 0 to 1; set network\.classes"),
+        ({"data": {"mask_values": 15301}}, "in quotes"),  # what YAML makes of 255:1
         ({"data": {"mask_values": "0:0,255:1", "ignore_label": 7}}, "write 7:ignore into data.mask_values"),
         (
             {"data": {"mask_values": "0:0,255:1,7:ignore", "split": {"protocol": "published"}}},
