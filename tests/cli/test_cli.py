@@ -239,7 +239,12 @@ def test_adapt_makes_a_model_that_predicts_and_is_scored(
     cases = (run / "cases.csv").read_bytes()
     capsys.readouterr()
     assert main(["evaluate", str(run), "--model", str(made), "--out", str(tmp_path / "e")]) == 0
-    assert f"adapted to {count} images without masks" in capsys.readouterr().out
+    target = json.loads((run / "summary.json").read_text("utf-8"))["target"]
+    seen = count if scanner.name == target else 0
+    assert f"adapted to {count} images without masks, {seen} of which are scored here" in capsys.readouterr().out
+    both = tmp_path / "e2"
+    assert main(["evaluate", str(run), "--data", str(phantom), "--model", str(made), "--out", str(both)]) == 0
+    assert f"{count} of which are scored here" in json.loads((both / "summary.json").read_text("utf-8"))["mark"]
     scored = pd.read_csv(tmp_path / "e" / "cases.csv")
     assert scored["id"].tolist() == pd.read_csv(run / "cases.csv")["id"].tolist()
     assert (run / "cases.csv").read_bytes() == cases

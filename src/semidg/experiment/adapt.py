@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +36,8 @@ def adapt_bundle(bundle: Bundle, images: npt.NDArray[np.uint8], device: torch.de
     """A copy of a model with the BatchNorm statistics of its training and those of ``images``, (n, S, S, C) at the size
     of the networks, mixed (``networks.adaptation``).
 
-    ``about["adapted"]`` says to how many images, and the share of their statistics. Its calibration stays that of the
-    training.
+    ``about["adapted"]`` says to how many images, the share of their statistics, and which they were, as checksums
+    (``known_images``). Its calibration stays that of the training.
     """
     share = share_of(len(images))
     ensemble = deepcopy(bundle.ensemble).to(device)
@@ -43,5 +46,16 @@ def adapt_bundle(bundle: Bundle, images: npt.NDArray[np.uint8], device: torch.de
     batches = [(piece.to(device).float() / 255).contiguous(memory_format=torch.channels_last) for piece in pieces]
     for network in ensemble.networks:
         adapt_batch_norms(network, batches, share)
-    about = {**bundle.about, "adapted": {"images": len(images), "share": round(share, 4)}}
-    return replace(bundle, ensemble=ensemble.cpu(), about=about)
+    adapted = {"images": len(images), "share": round(share, 4), "crc32": sorted(map(_crc32, images))}
+    return replace(bundle, ensemble=ensemble.cpu(), about={**bundle.about, "adapted": adapted})
+
+
+def known_images(adapted: Mapping[str, Any], images: Iterable[npt.NDArray[np.uint8]]) -> int:
+    """How many of ``images``, (S, S, C) at the size of the networks, are among those a model was adapted to; adapted:
+    its ``about["adapted"]``."""
+    known = frozenset(adapted["crc32"])
+    return sum(_crc32(image) in known for image in images)
+
+
+def _crc32(image: npt.NDArray[np.uint8]) -> int:
+    return zlib.crc32(image.tobytes())

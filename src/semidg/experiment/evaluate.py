@@ -20,6 +20,7 @@ from semidg.errors import DataError, RunError, SemidgError
 from semidg.evaluation.calibration import confidence_summary
 from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of, target_of
 from semidg.evaluation.statistics import summarise
+from semidg.experiment.adapt import known_images
 from semidg.experiment.bundle import Bundle, load_bundle, to_inference
 from semidg.experiment.calibrate import chosen_checkpoint, write_model
 from semidg.experiment.prepare import Prepared, Report, open_images, prepare
@@ -189,7 +190,7 @@ def _evaluate(
     model = run / "model" / "model.safetensors"  # the chosen one with its calibration; not there before training ends
     mark = scored.protocol.mark
     if other is not None:
-        model, mark = other, _adapted_mark(other, model, mark)
+        model, mark = other, _adapted_mark(other, model, mark, scored)
     results: dict[str, Any] = {}
     confidence: dict[str, Any] | None = None
     for name in sorted(("best", "last"), key=lambda name: name != chosen):
@@ -235,7 +236,7 @@ def _evaluate(
     return summary
 
 
-def _adapted_mark(model: Path, own: Path, mark: str | None) -> str:
+def _adapted_mark(model: Path, own: Path, mark: str | None, scored: _Scored) -> str:
     """What to say beside numbers of an adapted model; raises RunError unless it was made of the model ``own``."""
     about = dict(load_bundle(model).about)
     adapted = about.pop("adapted", None)
@@ -244,6 +245,9 @@ def _adapted_mark(model: Path, own: Path, mark: str | None) -> str:
     if about != dict(load_bundle(own).about):
         raise RunError(f"{model}: was not made of {own}; give the run it was made from")
     said = f"adapted to {adapted['images']} images without masks"
+    if "crc32" in adapted:
+        images = (scored.cache.images[scored.cache.row(record.id)] for record in scored.records if record.labelled)
+        said += f", {known_images(adapted, images)} of which are scored here"
     return f"{said}; {mark}" if mark else said
 
 
