@@ -10,6 +10,7 @@ import pytest
 from benchmarks import borders
 
 ROOT = Path(__file__).parents[2]
+PARTS = ["--known", "docs/results/busi-parts", "--part", "validation", "--labelled", "0.35"]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[2]
             ["fixmatch", "supervised", "--alone"],
             "{dice} above one supervised network** ({dice_low} to {dice_high}; with",
         ),
+        (["fixmatch, strong labelled views", "fixmatch", *PARTS], "NSD {nsd} ({nsd_low} to {nsd_high}; one seed; Dice"),
+        (["fixmatch, 6000 steps", "fixmatch", *PARTS], "NSD {nsd}, {nsd_low} to {nsd_high}: `python"),
         (["crosslight", "supervised", "--alone"], "are {dice} above it ({dice_low} to {dice_high}; with seeds"),
     ],
 )
@@ -34,7 +37,7 @@ def test_differences_are_those_of_the_page(
     monkeypatch.setattr("sys.argv", ["borders", *arguments])
     borders.main()
     values = {}
-    for metric, *numbers in re.findall(r"^(\w+): (\S+) \((\S+) to (\S+); with seeds", capsys.readouterr().out, re.M):
+    for metric, *numbers in re.findall(r"^(\w+): (\S+) \((\S+) to ([^\s;)]+)", capsys.readouterr().out, re.M):
         plain = numbers[0].removeprefix("+")
         values |= {metric: plain, f"{metric}_low": numbers[1], f"{metric}_high": numbers[2]}
     text = " ".join((ROOT / "docs" / "results.md").read_text("utf-8").split())
