@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from semidg.cli import main
 from semidg.config import parse_config
 from semidg.data.dataset import open_cache
 from semidg.data.dicom import read_labels
 from semidg.data.images import read_mask
 from semidg.data.index import build_index, read_index, write_index
-from semidg.data.masks import labels
+from semidg.data.masks import labels, marks_frame
 from semidg.data.reading import record_mask
 from semidg.errors import ConfigError, DataError
 from semidg.mask_values import parse_mask_values
 from semidg.types import IGNORE_INDEX
 
-from .support import save, save_dicom, texture
+from .support import save, save_dicom, square, texture
 
 HERE = Path("m.png")
 RULE = st.tuples(st.integers(-3, 9), st.integers(0, 3), st.sampled_from([0, 1, 2, IGNORE_INDEX]))
@@ -211,3 +212,26 @@ def test_a_table_may_say_it_line_by_line(root: Path) -> None:
     (root / "t.csv").write_text("\n".join(lines))
     with pytest.raises(DataError, match="write 9:ignore into mask_values"):
         build_index(root / "t.csv", classes=3)
+
+
+def test_masks_that_look_inverted_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Silent otherwise: the network would learn the background."""
+    for k in range(3):
+        save(tmp_path / "d/images" / f"{k}.png", texture(k))
+        save(tmp_path / "d/masks" / f"{k}.png", 255 - square(at=5 + k))
+    asked = ["index", str(tmp_path / "d"), "--out", str(tmp_path / "i.csv")]
+    assert main(asked) == 0
+    assert "3 of 3 masks mark the edge of the image" in capsys.readouterr().out
+    assert main([*asked, "--mask-values", "0:1,*:0"]) == 0
+    assert "edge" not in capsys.readouterr().out
+
+
+def test_the_edge_of_a_mask() -> None:
+    assert not marks_frame(square() // 255)
+    assert marks_frame(1 - square() // 255)
+    assert not marks_frame(np.full((3, 3), IGNORE_INDEX, np.uint8))
+    assert marks_frame(np.array([[IGNORE_INDEX, 2], [1, 1]], np.uint8))
+    half = np.zeros((30, 40), np.uint8)
+    half[:, :20] = 1
+    assert not marks_frame(half)
+    assert marks_frame(np.ones((1, 1), np.uint8))

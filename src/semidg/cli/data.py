@@ -135,6 +135,8 @@ def index(arguments: Sequence[str]) -> int:
     write_index(found, options.out)
     for line in found.skipped:
         print(f"skipped: {line}")
+    if found.doubt:
+        print(f"look at the masks: {found.doubt}")
     sizes = Counter(r.group for r in found.records)
     twins = [n for n in sizes.values() if n > 1]
     print(f"{options.out}: {len(found.records)} images, layout {found.layout}")

@@ -26,6 +26,7 @@ from semidg.data.index_file import (
     write_index,
 )
 from semidg.data.layouts import Choices, locate
+from semidg.data.masks import marks_frame
 from semidg.data.paths import cpu_threads
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.roots import find
@@ -82,12 +83,13 @@ def index_data(
 
 class _Checked(NamedTuple):
     """What the look at one record found: the thumbnail and the size of its image, what its style is derived from if
-    that was asked for, and its problems (kind, line)."""
+    that was asked for, its problems (kind, line), and whether its foreground is the edge of the image."""
 
     thumbnail: NDArray[np.uint8] | None
     features: NDArray[np.float64] | None
     size: tuple[int, int]
     problems: list[tuple[str, str]]
+    framed: bool
 
 
 def build_index(
@@ -150,6 +152,7 @@ def build_index(
     kept: list[Record] = []
     thumbnails = np.empty((len(records), THUMBNAIL, THUMBNAIL), np.uint8)  # one array: they are most of the memory
     features: list[NDArray[np.float64]] = []
+    framed: set[str] = set()
     with ThreadPoolExecutor(cpu_threads()) as pool:
         units = pool.map(lambda unit: _check_file(located, unit, classes, domains != "layout"), by_file(records))
         checks = chain.from_iterable(units)
@@ -161,6 +164,8 @@ def build_index(
                 thumbnails[len(kept)] = checked.thumbnail
                 kept.append(replace(record, width=checked.size[0], height=checked.size[1]))
                 relations.append((record.group or None, patient, named))
+                if checked.framed:
+                    framed.add(record.id)
                 if checked.features is not None:
                     features.append(checked.features)
             if progress is not None:
@@ -177,7 +182,9 @@ def build_index(
     twins = twin_groups(kept, thumbnails[: len(kept)], similarity).tolist()
     grouped = in_groups(kept, [twins, *zip(*relations, strict=True)])
     remaining = tuple(record for record in grouped if record.id not in excluded)
-    return Index(located, found.layout, remaining, tuple(problems.lines()), tuple(sorted(excluded)))
+    return Index(
+        located, found.layout, remaining, tuple(problems.lines()), tuple(sorted(excluded)), len(framed - excluded)
+    )
 
 
 def in_groups(records: Sequence[Record], relations: Sequence[Sequence[Hashable | None]]) -> list[Record]:
@@ -200,7 +207,7 @@ def _check_file(root: Path, records: Sequence[Record], classes: int, styled: boo
 def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:
     """Decode the image and each mask of a record and compare their sizes."""
     problems: list[tuple[str, str]] = []
-    small, features, size = None, None, (0, 0)
+    small, features, size, framed = None, None, (0, 0), False
     try:
         grey = record_image(root, record, channels=1)[..., 0]
         small, size = thumbnail(grey), (grey.shape[1], grey.shape[0])
@@ -216,9 +223,10 @@ def _check(root: Path, record: Record, classes: int, styled: bool) -> _Checked:
         if small is not None and pixels.shape != (size[1], size[0]):
             line = f"{record.image} is {size[0]} x {size[1]}, {mask} is {pixels.shape[1]} x {pixels.shape[0]}"
             problems.append(("size of image and mask differ", line))
+        framed = framed or marks_frame(pixels)
     if classes > 2 and len(record.masks) > 1 and not record.vote and not problems:
         try:
             record_mask(root, record, classes)
         except DataError as error:
             problems.append(("file that cannot be used", str(error)))
-    return _Checked(small, features, size, problems)
+    return _Checked(small, features, size, problems, framed)

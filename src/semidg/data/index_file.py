@@ -42,7 +42,8 @@ class Index:
     root: the folder that the paths of the records start from; for BUSI the folder that holds ``benign``, even where
     the folder above it was given; for several roots the folder that holds them. layout: its name; ``several`` for
     several roots, ``csv`` for a table, or an index.csv of another layout. skipped: one line for each problem passed
-    over because of ``skip_bad``. excluded: ids left out by the user's list.
+    over because of ``skip_bad``. excluded: ids left out by the user's list. framed: images at whose edge the mask
+    is foreground; counted where the index is made, not where it is read.
     """
 
     root: Path
@@ -50,6 +51,18 @@ class Index:
     records: tuple[Record, ...]
     skipped: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    framed: int = 0
+
+    @property
+    def doubt(self) -> str:
+        """What to tell the user of masks that look inverted, empty where they do not."""
+        masks = sum(record.labelled for record in self.records)
+        if self.framed <= masks / 2:
+            return ""
+        return (
+            f"{self.framed} of {masks} masks mark the edge of the image: where 0 is the foreground, say so with "
+            "data.mask_values, '0:1,*:0' say"
+        )
 
 
 def write_index(index: Index, path: Path) -> None:

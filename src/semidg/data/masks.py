@@ -98,6 +98,13 @@ def labels(
     return numbers
 
 
+def marks_frame(mask: NDArray[np.uint8]) -> bool:
+    """Whether nine of ten known pixels along the four edges of a mask of class numbers (H, W) are foreground."""
+    frame = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    known = frame[frame != IGNORE_INDEX]
+    return len(known) > 0 and bool((known > 0).mean() >= 0.9)
+
+
 def unite(masks: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> NDArray[np.uint8]:
     """The union of masks of class numbers (H, W), ignored where one of them ignores; raises DataError where two differ
     in size or in the class of a pixel that both mark."""

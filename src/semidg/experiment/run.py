@@ -95,7 +95,7 @@ def train(
         if state is not None:
             method.load_state_dict(state.method)
         if score and place.first:
-            _warn_of_labels_alone(config, prepared)
+            _warn_of_data(config, prepared)
         trackers = held.enter_context(open_trackers(config, run, state.step if state else 0, stops=(Stopped,)))
         held.enter_context(quiet())
         try:
@@ -132,13 +132,15 @@ def _set_up(config: ExperimentConfig, place: Place, device: torch.device) -> str
     return precision
 
 
-def _warn_of_labels_alone(config: ExperimentConfig, prepared: Prepared) -> None:
+def _warn_of_data(config: ExperimentConfig, prepared: Prepared) -> None:
     if config.method.name != "supervised" and not prepared.split.unlabelled:
         print(
             f"semidg: warning: nothing is unlabelled, so {config.method.name} trains on the labels alone; labelled "
             f"{config.labelled:g} uses every mask, and every image has one: take less",
             file=sys.stderr,
         )
+    if prepared.index.doubt:
+        print(f"semidg: warning: {prepared.index.doubt}", file=sys.stderr)
 
 
 def open_config(run: Path) -> ExperimentConfig:
