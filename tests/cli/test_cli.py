@@ -329,6 +329,10 @@ def test_evaluate_reads_another_hospital_as_it_is_told(
     assert (summary["mask_values"], summary["groups"]) == ("255:0,128:1,7:ignore", r"(p\d)_")
     assert "p2_4.png" in summary["skipped"][-1]
     assert main(["evaluate", *map(str, asked)]) == 0  # the same again
+    swapped = ["255:1,*:0" if word == "255:0,128:1,7:ignore" else word for word in asked]
+    swapped[swapped.index(out)] = tmp_path / "swapped"
+    assert main(["evaluate", *map(str, swapped)]) == 0
+    assert "warning: 4 of 4 masks mark the edge of the image" in capsys.readouterr().err
     assert "give these a folder of their own" in refused(
         "evaluate", *("255:0,*:1" if word == "255:0,128:1,7:ignore" else word for word in asked)
     )

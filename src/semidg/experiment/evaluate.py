@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,8 @@ def evaluate_elsewhere(
         skip_bad=skip_bad,
         progress=None if report is None else lambda done, total: report("indexing", done, total),
     )
+    if index.doubt:
+        print(f"semidg: warning: {index.doubt}", file=sys.stderr)
     cache = open_images(other, index, report)
     what = f"labelled images of {root.name}"
     meta = read_json(run / "split" / "split.json")
