@@ -243,7 +243,9 @@ def test_masks_of_different_sizes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", [[0, 128, 255], [1, 2], [254, 255]])
 def test_grey_values_are_refused_with_the_values_and_the_mend(tmp_path: Path, values: list[int]) -> None:
     path = save(tmp_path / "m.png", np.array([values], dtype=np.uint8))
-    with pytest.raises(DataError, match=rf"m\.png: mask with grey values \({', '.join(map(str, values))}\).*threshold"):
+    with pytest.raises(
+        DataError, match=rf"m\.png: mask with grey values \({', '.join(map(str, values))}\).*data\.mask_values"
+    ):
         read_mask([path])
 
 
