@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--metrics", nargs="+", default=["dice", "nsd", "boundary_f1"])
     parser.add_argument("--labelled", type=float, default=0.25)
     parser.add_argument("--alone", action="store_true", help="networks of the baseline each by itself")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of those that both have; default: all")
     parser.add_argument("--part", choices=["test", "validation"], default="test")
     given = parser.parse_args()
     files = [folder / f"cases{'' if given.part == 'test' else '-validation'}.csv.gz" for folder in given.known]
@@ -47,6 +48,7 @@ def main() -> None:
         f"{given.baseline} ": cases(files, given.baseline, given.labelled, given.alone, given.metrics),
     }
     seeds = set.intersection(*(set(table["run"]) for table in tables.values()))
+    seeds &= set(given.seeds or seeds)
     tables = {name: table[table["run"].isin(seeds)] for name, table in tables.items()}
     rows = compare(tables, f"{given.baseline} ", given.metrics)
     for row in rows[rows["name"] == given.arm].to_dict("records"):

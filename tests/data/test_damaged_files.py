@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from semidg.data.frames import planes
+from semidg.data.masks import Coding
 from semidg.data.reading import plane_image, plane_mask
 from semidg.errors import DataError
 
@@ -70,7 +71,10 @@ def _outcomes(path: Path) -> list[str]:
         return [_checked(path, error)]
     frames = found.frames or (None,)
     outcomes = []
-    for what, read in (("image", lambda p, f: plane_image(p, f, 1)), ("mask", lambda p, f: plane_mask(p, f, 3))):
+    for what, read in (
+        ("image", lambda p, f: plane_image(p, f, 1)),
+        ("mask", lambda p, f: plane_mask(p, f, Coding(3))),
+    ):
         try:
             for frame in (frames[0], frames[-1]):
                 assert read(path, frame).shape[:2] == (found.height, found.width)

@@ -13,6 +13,7 @@ from pydicom.pixels.processing import apply_windowing, convert_color_space
 from semidg.data import dicom
 from semidg.data.dicom_grey import Window, windowed
 from semidg.data.frames import planes
+from semidg.data.masks import Coding
 from semidg.data.reading import plane_image, plane_mask
 from semidg.errors import DataError
 from semidg.types import Frame
@@ -123,10 +124,10 @@ def test_masks_by_the_rules_of_all_formats(tmp_path: Path) -> None:
     red[..., 0] = mask
     assert (plane_mask(save_dicom(tmp_path / "r.dcm", red, "RGB"), None) == mask // 255).all()
     with pytest.raises(DataError, match=r"r\.dcm: a mask of 3 classes in colour"):
-        plane_mask(tmp_path / "r.dcm", None, 3)
+        plane_mask(tmp_path / "r.dcm", None, Coding(3))
     numbers = np.stack([np.full((4, 5), n, np.uint8) for n in range(3)])
     path = save_dicom(tmp_path / "n.dcm", numbers)
-    assert [plane_mask(path, Frame("f", n), 3).max() for n in range(3)] == [0, 1, 2]
+    assert [plane_mask(path, Frame("f", n), Coding(3)).max() for n in range(3)] == [0, 1, 2]
     with pytest.raises(DataError, match=r"n\.dcm: mask with grey values \(0, 1, 2\)"):
         plane_mask(path, Frame("f", 0))
 

@@ -16,7 +16,7 @@ from PIL import Image
 from semidg.config import parse_config
 from semidg.data.dataset import open_cache
 from semidg.data.index import build_index, read_index, write_index
-from semidg.data.masks import labels, majority, unite
+from semidg.data.masks import Coding, labels, majority, unite
 from semidg.data.reading import record_mask
 from semidg.errors import ConfigError, DataError
 from semidg.types import IGNORE_INDEX
@@ -31,9 +31,9 @@ VALUES = np.array([[0, 1, 2], [7, 2, 7]], np.uint8)
 def test_only_pixels_of_the_value_are_ignored(values: np.ndarray, ignore: int) -> None:
     if ignore != 9 and (values == 9).any():
         with pytest.raises(DataError, match="holds the values"):
-            labels(values, HERE, 4, ignore)
+            labels(values, HERE, Coding(4, ignore))
         return
-    found = labels(values, HERE, 4, ignore)
+    found = labels(values, HERE, Coding(4, ignore))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found == IGNORE_INDEX, values == ignore)
     np.testing.assert_array_equal(found[values != ignore], values[values != ignore])
@@ -42,10 +42,10 @@ def test_only_pixels_of_the_value_are_ignored(values: np.ndarray, ignore: int) -
 @pytest.mark.parametrize(("foreground", "ignore"), [(255, 128), (1, 255), (128, 255), (3, 1)])
 def test_two_classes_keep_their_rule_beside_the_ignored_value(foreground: int, ignore: int) -> None:
     values = np.array([0, foreground, ignore, foreground], np.uint8)
-    assert labels(values, HERE, 2, ignore).tolist() == [0, 1, IGNORE_INDEX, 1]
+    assert labels(values, HERE, Coding(2, ignore)).tolist() == [0, 1, IGNORE_INDEX, 1]
     with pytest.raises(DataError, match="grey values"):
-        labels(values, HERE, 2)
-    assert labels(np.full(3, ignore, np.uint8), HERE, 2, ignore).tolist() == [IGNORE_INDEX] * 3
+        labels(values, HERE, Coding())
+    assert labels(np.full(3, ignore, np.uint8), HERE, Coding(2, ignore)).tolist() == [IGNORE_INDEX] * 3
 
 
 def test_a_union_ignores_what_one_file_ignores_and_a_vote_what_all_ignore() -> None:

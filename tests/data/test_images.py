@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from semidg.data.images import read_image, read_mask, resize_image, resize_mask
+from semidg.data.masks import Coding
 from semidg.errors import DataError
 
 from .support import save, square, texture
@@ -220,7 +221,7 @@ def test_a_jpeg_that_is_no_mask_of_two_values_is_refused(tmp_path: Path) -> None
     square[10:40, 10:40] = 255
     Image.fromarray(square).save(tmp_path / "unknown.jpg", quality=50)
     with pytest.raises(DataError, match="mask with grey values"):  # a value to ignore cannot be told from blur
-        read_mask([tmp_path / "unknown.jpg"], 2, 255)
+        read_mask([tmp_path / "unknown.jpg"], Coding(2, 255))
 
 
 def test_an_empty_mask_is_a_mask(tmp_path: Path) -> None:
@@ -256,18 +257,18 @@ def test_class_numbers_are_read_and_checked(tmp_path: Path) -> None:
     indexed.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
     indexed.save(tmp_path / "p.png")
     for file in (path, save(tmp_path / "rgb.png", numbers, "RGB"), tmp_path / "p.png"):
-        assert (read_mask([file], classes=3) == numbers).all()
+        assert (read_mask([file], Coding(3)) == numbers).all()
     with pytest.raises(DataError, match=r"m\.png: holds the values 0, 2, 4, but the classes are 0 to 3"):
-        read_mask([save(tmp_path / "m.png", numbers * np.uint8(2))], classes=4)
+        read_mask([save(tmp_path / "m.png", numbers * np.uint8(2))], Coding(4))
 
 
 def test_two_class_files_may_not_contradict_each_other(tmp_path: Path) -> None:
     a = save(tmp_path / "a.png", np.array([[0, 1, 0]], dtype=np.uint8))
     b = save(tmp_path / "b.png", np.array([[0, 0, 2]], dtype=np.uint8))
     c = save(tmp_path / "c.png", np.array([[0, 2, 0]], dtype=np.uint8))
-    assert read_mask([a, b], classes=3).tolist() == [[0, 1, 2]]
+    assert read_mask([a, b], Coding(3)).tolist() == [[0, 1, 2]]
     with pytest.raises(DataError, match=r"c\.png: gives pixels another class than a\.png"):
-        read_mask([a, c], classes=3)
+        read_mask([a, c], Coding(3))
 
 
 def test_resizing_keeps_grey_means_and_makes_no_new_mask_value() -> None:

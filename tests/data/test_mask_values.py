@@ -20,7 +20,7 @@ from semidg.data.dataset import open_cache
 from semidg.data.dicom import read_labels
 from semidg.data.images import read_mask
 from semidg.data.index import build_index, read_index, write_index
-from semidg.data.masks import labels, marks_frame
+from semidg.data.masks import Coding, labels, marks_frame
 from semidg.data.reading import record_mask
 from semidg.errors import ConfigError, DataError
 from semidg.mask_values import parse_mask_values
@@ -57,20 +57,20 @@ def test_the_first_rule_that_fits_a_value_names_its_class(
     wanted = [[slow(int(value)) for value in row] for row in values]
     if any(None in row for row in wanted):
         with pytest.raises(DataError, match=r"m\.png: holds the values .* do not name; add them, or \*:0"):
-            labels(values, HERE, 3, rules=text)
+            labels(values, HERE, Coding(3, rules=text))
         return
-    found = labels(values, HERE, 3, rules=text)
+    found = labels(values, HERE, Coding(3, rules=text))
     assert found.dtype == np.uint8
     assert found.tolist() == wanted
 
 
 def test_fractions_and_what_is_no_number() -> None:
     values = np.array([0.0, 0.2, 0.5, 1.0])
-    assert labels(values, HERE, 2, rules="0-0.49:0,0.49-1:1").tolist() == [0, 0, 1, 1]
+    assert labels(values, HERE, Coding(2, rules="0-0.49:0,0.49-1:1")).tolist() == [0, 0, 1, 1]
     with pytest.raises(DataError, match="holds the values nan"):
-        labels(np.array([0.0, math.nan]), HERE, 2, rules="0:0,*:1")
+        labels(np.array([0.0, math.nan]), HERE, Coding(2, rules="0:0,*:1"))
     with pytest.raises(DataError, match=r"make class 2 of some pixels, but the classes are 0 to 1"):
-        labels(values, HERE, 2, rules="0:0,*:2")
+        labels(values, HERE, Coding(2, rules="0:0,*:2"))
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ COLOURS = np.array([[[0, 0, 0], [255, 0, 0]], [[0, 255, 0], [255, 0, 0]]], np.ui
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_colours_are_classes(tmp_path: Path, mode: str) -> None:
     path = save(tmp_path / "m.png", COLOURS, mode)
-    assert read_mask([path], 3, rules="#000000:0,#FF0000:2,#00ff00:1").tolist() == [[0, 2], [1, 2]]
-    assert read_mask([path], 2, rules="#00ff00:1,*:0").tolist() == [[0, 0], [1, 0]]
+    assert read_mask([path], Coding(3, rules="#000000:0,#FF0000:2,#00ff00:1")).tolist() == [[0, 2], [1, 2]]
+    assert read_mask([path], Coding(2, rules="#00ff00:1,*:0")).tolist() == [[0, 0], [1, 0]]
     with pytest.raises(DataError, match="holds the values #00ff00, which"):
-        read_mask([path], 3, rules="#000000:0,#FF0000:2")
+        read_mask([path], Coding(3, rules="#000000:0,#FF0000:2"))
     if mode != "P":  # the numbers of its entries are values
         with pytest.raises(DataError, match=r"in colour; say what its colours mean with data\.mask_values"):
-            read_mask([path], 3, rules="0:0,*:1")
+            read_mask([path], Coding(3, rules="0:0,*:1"))
 
 
 def test_a_mask_of_half_tones_is_cut_where_the_user_says(tmp_path: Path) -> None:
@@ -135,18 +135,18 @@ def test_a_mask_of_half_tones_is_cut_where_the_user_says(tmp_path: Path) -> None
     path = save(tmp_path / "m.png", ramp)
     with pytest.raises(DataError, match=r"data\.mask_values, '0-127:0,128-255:1' say"):
         read_mask([path])
-    np.testing.assert_array_equal(read_mask([path], rules="0-127:0,128-255:1"), ramp >= 128)
+    np.testing.assert_array_equal(read_mask([path], Coding(rules="0-127:0,128-255:1")), ramp >= 128)
     jpeg = save(tmp_path / "m.jpg", ramp)
     stored = np.asarray(Image.open(jpeg))
-    np.testing.assert_array_equal(read_mask([jpeg], rules="0-199:0,200-255:1"), stored >= 200)
+    np.testing.assert_array_equal(read_mask([jpeg], Coding(rules="0-199:0,200-255:1")), stored >= 200)
 
 
 def test_dicom_masks_in_colour(tmp_path: Path) -> None:
     path = save_dicom(tmp_path / "m.dcm", np.kron(COLOURS, np.ones((8, 8, 1), np.uint8)), "RGB")
-    found = read_labels(path, 3, rules="#000000:0,#ff0000:2,#00ff00:1")[0]
+    found = read_labels(path, Coding(3, rules="#000000:0,#ff0000:2,#00ff00:1"))[0]
     np.testing.assert_array_equal(found, np.kron([[0, 2], [1, 2]], np.ones((8, 8), np.uint8)))
     with pytest.raises(DataError, match="say what its colours mean"):
-        read_labels(path, 3)
+        read_labels(path, Coding(3))
 
 
 @pytest.fixture
@@ -212,6 +212,22 @@ def test_a_table_may_say_it_line_by_line(root: Path) -> None:
     (root / "t.csv").write_text("\n".join(lines))
     with pytest.raises(DataError, match="write 9:ignore into mask_values"):
         build_index(root / "t.csv", classes=3)
+
+
+def test_rules_for_all_stand_above_a_table_and_those_of_a_table_above_a_value_to_ignore(
+    root: Path, tmp_path: Path
+) -> None:
+    """A record has rules or a value to ignore, and its index is read back."""
+    second = 'a/images/1.png,a/masks/1.png,,"255:0,*:1"'
+    for first, asked, expected in (
+        ("a/images/0.png,a/masks/0.png,7,", {"mask_values": "*:2,0:1"}, [(None, "*:2,0:1")] * 2),
+        ("a/images/0.png,,,", {"ignore_label": 9}, [(9, ""), (None, "255:0,*:1")]),
+    ):
+        (root / "t.csv").write_text("\n".join(["image,mask,ignore,mask_values", first, second]))
+        index = build_index(root / "t.csv", classes=3, **asked)
+        assert [(r.ignore, r.mask_values) for r in index.records] == expected
+        write_index(index, tmp_path / "index.csv")
+        assert read_index(tmp_path / "index.csv", root).records == index.records
 
 
 def test_masks_that_look_inverted_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

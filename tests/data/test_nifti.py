@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from semidg.data import nifti, nifti_save
 from semidg.data.frames import Axis, planes
+from semidg.data.masks import Coding
 from semidg.data.reading import plane_image, plane_mask
 from semidg.errors import DataError, SemidgError
 from semidg.types import Frame
@@ -117,11 +118,11 @@ def test_class_numbers_scaled_numbers_and_values_that_are_none(tmp_path: Path) -
     nib.save(image, tmp_path / "m.nii")
     assert nifti.read_header(tmp_path / "m.nii").slope != 1
     for path in (tmp_path / "m.nii", save_nifti(tmp_path / "f.nii", numbers.astype(np.float32))):
-        assert (nifti.read_labels(path, 3) == numbers).all()
+        assert (nifti.read_labels(path, Coding(3)) == numbers).all()
         with pytest.raises(DataError, match=rf"{path.name}: mask with grey values \(0, 1, 2\)"):
-            nifti.read_labels(path, 2)
+            nifti.read_labels(path, Coding(2))
     with pytest.raises(DataError, match=r"g\.nii: holds the values 0, 0\.5, 1"):
-        nifti.read_labels(save_nifti(tmp_path / "g.nii", np.array([[[0, 0.5, 1]]])), 3)
+        nifti.read_labels(save_nifti(tmp_path / "g.nii", np.array([[[0, 0.5, 1]]])), Coding(3))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -133,7 +134,7 @@ def test_nan_and_infinity_are_refused(tmp_path: Path, bad: float) -> None:
         nifti.read_volume(path)
     for classes in (2, 3):
         with pytest.raises(DataError, match=r"v\.nii"):
-            nifti.read_labels(path, classes)
+            nifti.read_labels(path, Coding(classes))
 
 
 def _header(path: Path, position: int, value: bytes) -> Path:

@@ -18,7 +18,7 @@ from semidg.data.counting import percentiles
 from semidg.data.dataset import open_cache
 from semidg.data.images import read_image, resize_image, resize_mask
 from semidg.data.index import build_index, read_index, write_index
-from semidg.data.masks import levels, majority
+from semidg.data.masks import Coding, levels, majority
 from semidg.data.reading import by_file, plane_image, plane_mask, record_image, record_mask
 from semidg.data.store import Store
 from semidg.errors import DataError
@@ -180,7 +180,7 @@ def test_pages_deeper_than_8_bits_have_one_maximum_and_must_be_alike(tmp_path: P
     assert (plane_image(path, Frame("f", 1), 3) == colour[1]).all()
     assert (plane_image(path, Frame("f", 1), 1) == read_image(save(tmp_path / "c.png", colour[1]), 1)).all()
     with pytest.raises(DataError, match=r"c\.tif: mask with grey values"):
-        pages.read_labels(path, 2)
+        pages.read_labels(path, Coding())
 
 
 def _record(masks: Sequence[Path], vote: bool) -> Record:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from semidg.data.images import read_mask
+from semidg.data.masks import Coding
 from semidg.report.colours import CLASS_COLOURS, TRUTH_COLOUR, class_colour, css, legend_png, palette
 from semidg.report.figures import overlay
 from semidg.report.png import save_png
@@ -27,7 +28,7 @@ def test_twenty_classes_have_colours_apart_from_each_other_and_from_the_truth() 
 def test_a_palette_mask_shows_colours_and_is_read_back_as_numbers(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 2], [6, 5, 4]], np.uint8)
     save_png(labels, tmp_path / "m.png", palette(7))
-    np.testing.assert_array_equal(read_mask([tmp_path / "m.png"], 7), labels)
+    np.testing.assert_array_equal(read_mask([tmp_path / "m.png"], Coding(7)), labels)
     shown = np.asarray(Image.open(tmp_path / "m.png").convert("RGB"))
     assert tuple(shown[0, 0]) == (0, 0, 0)
     for number in (1, 2, 4, 5, 6):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -91,11 +91,8 @@ class DataOptions:
 
     def data_config(self, split: Mapping[str, Any] | None = None, labelled: float = 1.0) -> DataConfig:
         """The options as section ``data`` of a configuration, checked; ``split``: further keys of its ``split``."""
-        names = (
-            *("root", "more_roots", "layout", "images", "masks", "groups", "include_normal", "all_times"),
-            *("slice_axis", "orientation", "ignore_label", "mask_values", "domains"),
-        )
-        data = {name: getattr(self, name) for name in names}
+        names = {field.name for field in fields(DataOptions)} & DataConfig.model_fields.keys()
+        data: dict[str, Any] = {name: getattr(self, name) for name in names}
         data["split"] = {"similarity": self.similarity, **(split or {})}
         values = {"data": data, "network": {"classes": self.classes}, "labelled": labelled}
         return parse_config(values, "options").data

@@ -19,10 +19,9 @@ from semidg.data.dicom_grey import to_grey
 from semidg.data.dicom_place import Place, place_of
 from semidg.data.grey import stretch
 from semidg.data.guard import DEFLATE_RATIO, MAX_BYTES, named, refuse_size
-from semidg.data.images import colour_numbers, one_channel
-from semidg.data.masks import labels
+from semidg.data.images import colour_numbers, one_channel, unnamed_colours
+from semidg.data.masks import Coding, labels
 from semidg.errors import DataError
-from semidg.mask_values import parse_mask_values
 
 _MEND = "store it uncompressed (Explicit VR Little Endian), for example with gdcmconv --raw or dcmdjpeg"
 _CM = 3  # unit code of an ultrasound region
@@ -72,20 +71,16 @@ def shown(dataset: pydicom.Dataset, stack: NDArray[Any], path: Path) -> NDArray[
     return 255 - grey if kind == "MONOCHROME1" else grey
 
 
-def read_labels(path: Path, classes: int, ignore: int | None = None, rules: str = "") -> NDArray[np.uint8]:
+def read_labels(path: Path, coding: Coding) -> NDArray[np.uint8]:
     """Class numbers of all frames (F, H, W), by the rules of ``masks`` for the stored numbers of the whole file: in a
-    palette file the numbers of its entries, in a colour file (two classes only) a number for each colour."""
+    palette file the numbers of its entries, in a colour file (two classes, or rules of colours) a number a colour."""
     with named(path):
         _, stack = read_stored(path)
         if stack.ndim == 4:
-            coloured = bool(rules) and parse_mask_values(rules).colours
-            if (classes > 2 or rules) and not coloured and (stack != stack[..., :1]).any():
-                raise DataError(
-                    f"{path}: a mask of {classes} classes in colour; say what its colours mean with data.mask_values, "
-                    "'#000000:0,#ff0000:1' say, or save the class numbers as grey image"
-                )
-            stack = np.stack([colour_numbers(frame) if coloured else one_channel(frame) for frame in stack])
-        return labels(stack, path, classes, ignore, rules)
+            if coding.numbers and not coding.colours and (stack != stack[..., :1]).any():
+                raise unnamed_colours(path, coding.classes)
+            stack = np.stack([colour_numbers(frame) if coding.colours else one_channel(frame) for frame in stack])
+        return labels(stack, path, coding)
 
 
 def read_stored(path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semidg.data.guard import named, refuse_size
-from semidg.data.masks import labels, unblurred, unite
+from semidg.data.masks import BINARY, Coding, labels, unblurred, unite
 from semidg.errors import DataError
-from semidg.mask_values import parse_mask_values
 
 #: Endings, in lower case, of the files taken for images.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -75,24 +74,23 @@ def read_image(path: Path, channels: int) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_mask(paths: Sequence[Path], classes: int = 2, ignore: int | None = None, rules: str = "") -> NDArray[np.uint8]:
+def read_mask(paths: Sequence[Path], coding: Coding = BINARY) -> NDArray[np.uint8]:
     """One mask as uint8 (H, W) of class numbers from 0 to classes - 1; several files are united.
 
     Two classes: a file holds 0 and one other value or colour, which is the foreground; JPEG, which blurs them, is cut
     at half (``unblurred``). More classes: a file holds the class numbers themselves (in a palette file, the numbers of
-    its entries), and files that give one pixel two different classes are refused. ignore: the value of pixels that are
-    not known; they become IGNORE_INDEX. rules: what the values mean, in place of all this (``mask_values.py``).
-    Raises DataError that names the file, the values and the mend.
+    its entries), and files that give one pixel two different classes are refused. Rules stand in place of all
+    this. Pixels that are not known become IGNORE_INDEX. Raises DataError that names the file, the values and the mend.
     """
     if not paths:
         raise DataError("a mask was asked for, but no mask file was given")
     found = []
     for path in paths:
         with opened(path) as image:
-            values = stored_values(image, path, classes, rules)
-            if classes == 2 and ignore is None and not rules and image.format in _BLURRING:
+            values = stored_values(image, path, coding)
+            if coding == BINARY and image.format in _BLURRING:
                 values = unblurred(np.asarray(image.convert("RGB")), values)
-            found.append(labels(values, path, classes, ignore, rules))
+            found.append(labels(values, path, coding))
     return unite(found, paths)
 
 
@@ -147,21 +145,18 @@ def on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
 
 
-def stored_values(image: Image.Image, path: Path, classes: int, rules: str = "") -> NDArray[np.generic]:
+def stored_values(image: Image.Image, path: Path, coding: Coding) -> NDArray[np.generic]:
     """(H, W) of what an opened mask file says: for two classes a value or a number for each colour, 0 for black; for
     more, or with rules, the values as they are, of colours numbers of 24 bits where the rules name colours. Raises
     DataError for a mask in transparency only, and for values in colour where none are named."""
-    if rules and parse_mask_values(rules).colours:
+    if coding.colours:
         return colour_numbers(np.asarray((on_black(image) if image.has_transparency_data else image).convert("RGB")))
-    if classes > 2 or rules:
+    if coding.numbers:
         if image.mode in ("P", "1", "L") or image.mode.startswith(DEEP_MODES):
             return np.asarray(image)
         channels = np.asarray((on_black(image) if image.has_transparency_data else image).convert("RGB"))
         if (channels != channels[..., :1]).any():
-            raise DataError(
-                f"{path}: a mask of {classes} classes in colour; say what its colours mean with data.mask_values, "
-                "'#000000:0,#ff0000:1' say, or save the class numbers as grey PNG"
-            )
+            raise unnamed_colours(path, coding.classes)
         return channels[..., 0]
     indices = np.asarray(image) if image.mode == "P" else None
     transparent = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
@@ -174,6 +169,14 @@ def stored_values(image: Image.Image, path: Path, classes: int, rules: str = "")
     if transparent and values.max() == 0:
         raise DataError(f"{path}: mask drawn in transparency only; save it as grey PNG with 0 and 255")
     return values
+
+
+def unnamed_colours(path: Path, classes: int) -> DataError:
+    """The error for a mask in colour of which only the numbers would count."""
+    return DataError(
+        f"{path}: a mask of {classes} classes in colour; say what its colours mean with data.mask_values, "
+        "'#000000:0,#ff0000:1' say, or save the class numbers as grey image"
+    )
 
 
 def one_channel(colours: NDArray[np.uint8]) -> NDArray[np.generic]:

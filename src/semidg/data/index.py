@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semidg.config import parse_config
 from semidg.data.duplicates import THUMBNAIL, thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
-from semidg.data.frames import Axis, Orientation
 from semidg.data.groups import pattern_groups, unite
 from semidg.data.index_file import (
     COLUMNS,
@@ -49,38 +49,6 @@ __all__ = [
 ]
 
 
-def index_data(
-    data: DataConfig,
-    classes: int = 2,
-    *,
-    skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Index:
-    """The index of the data set that a configuration names, by ``build_index``; raises DataError as it does."""
-    if data.root is None:
-        raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
-    return build_index(
-        data.root,
-        data.layout,
-        data.include_normal,
-        data.split.similarity,
-        skip_bad,
-        classes=classes,
-        domains=data.domains,
-        more_roots=data.more_roots,
-        groups=data.groups,
-        slice_axis=data.slice_axis,
-        orientation=data.orientation,
-        all_times=data.all_times,
-        images=data.images,
-        masks=data.masks,
-        ignore_label=data.ignore_label,
-        mask_values=data.mask_values,
-        exclude=data.split.exclude,
-        progress=progress,
-    )
-
-
 class _Checked(NamedTuple):
     """What the look at one record found: the thumbnail and the size of its image, what its style is derived from if
     that was asked for, its problems (kind, line), and whether its foreground is the edge of the image."""
@@ -92,69 +60,42 @@ class _Checked(NamedTuple):
     framed: bool
 
 
-def build_index(
-    root: Path,
-    layout: str = "auto",
-    include_normal: bool = False,
-    similarity: float = 0.95,
-    skip_bad: bool = False,
-    *,
+def index_data(
+    data: DataConfig,
     classes: int = 2,
-    domains: str = "layout",
-    more_roots: Sequence[Path] = (),
-    groups: str | None = None,
-    slice_axis: Axis = "auto",
-    orientation: Orientation = "stored",
-    all_times: bool = False,
-    images: str | None = None,
-    masks: str | None = None,
-    ignore_label: int | None = None,
-    mask_values: str | None = None,
-    exclude: Path | None = None,
+    *,
+    skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
-    """Index the data set at ``root``: every file is decoded and checked, images that belong together get one group.
+    """The index of the data set that a configuration names: every file is decoded and checked, images that belong
+    together get one group.
 
-    layout: ``auto``, ``csv`` or a name of ``LAYOUTS``. similarity: normalised cross-correlation above which two images
-    are near-duplicates. skip_bad: leave a record with a problem out and note it in ``Index.skipped``, in place of the
-    error. classes: how many values a mask may hold. domains: ``layout``, or ``styles:K`` for K derived acquisition
-    styles (``data/styles.py``) in place of the domains of the layout. more_roots: further data sets, each root a
-    domain (``data/roots.py``). groups: regular expression with one group, which finds the patient in the path of an
-    image. slice_axis, orientation, all_times, images, masks: as in ``data`` of the configuration. A group holds
-    near-duplicates, images of one patient (by ``groups`` or else DICOM headers, the layout or groups.csv), planes of
-    one file or series, and whatever is chained to them. ignore_label: value in masks of pixels not known.
-    mask_values: what the values of mask files mean (``mask_values.py``). exclude: a table of images to leave out
-    (``data/exclude.py``); groups and styles are made with them, so that those of the others stay as they are, and
-    their files may be bad. progress: called with (images done, all).
+    classes: how many values a mask may hold. skip_bad: leave a record with a problem out and note it in
+    ``Index.skipped``, in place of the error. progress: called with (images done, all). A group holds near-duplicates,
+    images of one patient (by ``data.groups`` or else DICOM headers, the layout or groups.csv), planes of one file or
+    series, and whatever is chained to them. Groups and styles are made with the images of ``data.split.exclude``, so
+    that those of the others stay as they are; these files may be bad.
     Raises DataError with one line for each problem of the data set, all at once, and for an unknown id to leave out.
     """
-    excluded = frozenset(() if exclude is None else read_exclusions(exclude))
-    choices = Choices(
-        include_normal,
-        classes,
-        slice_axis,
-        all_times,
-        ignore_label,
-        groups is None,
-        orientation,
-        excluded,
-        images,
-        masks,
-        mask_values,
-    )
-    found = find(Path(root), layout, choices, more_roots)
+    if data.root is None:
+        raise ConfigError("data.root is not set; say where the data set is: --data.root FOLDER")
+    excluded = frozenset(() if data.split.exclude is None else read_exclusions(data.split.exclude))
+    choices = Choices.of(data, classes)._replace(excluded=excluded)
+    found = find(data.root, data.layout, choices, data.more_roots)
     located, problems, records = found.root, found.problems, found.records
-    if exclude is not None and excluded - {record.id for record in records}:
-        everything = find(Path(root), layout, choices._replace(include_normal=True, all_times=True), more_roots)
-        refuse_unknown(excluded, (record.id for record in everything.records), exclude)
-    patients = pattern_groups(records, groups) if groups is not None else [None] * len(records)
+    if data.split.exclude is not None and excluded - {record.id for record in records}:
+        everything = find(
+            data.root, data.layout, choices._replace(include_normal=True, all_times=True), data.more_roots
+        )
+        refuse_unknown(excluded, (record.id for record in everything.records), data.split.exclude)
+    patients = pattern_groups(records, data.groups) if data.groups is not None else [None] * len(records)
     relations: list[tuple[Hashable | None, ...]] = []
     kept: list[Record] = []
     thumbnails = np.empty((len(records), THUMBNAIL, THUMBNAIL), np.uint8)  # one array: they are most of the memory
     features: list[NDArray[np.float64]] = []
     framed: set[str] = set()
     with ThreadPoolExecutor(cpu_threads()) as pool:
-        units = pool.map(lambda unit: _check_file(located, unit, classes, domains != "layout"), by_file(records))
+        units = pool.map(lambda unit: _check_file(located, unit, classes, data.domains != "layout"), by_file(records))
         checks = chain.from_iterable(units)
         together = zip(records, checks, patients, found.named, strict=True)
         for done, (record, checked, patient, named) in enumerate(together, start=1):
@@ -174,17 +115,36 @@ def build_index(
         raise DataError(problems.text())
     if not kept:
         raise DataError(
-            f"{root}: no image found in the layout {found.layout!r}; docs/reference/data-formats.md shows it"
+            f"{data.root}: no image found in the layout {found.layout!r}; docs/reference/data-formats.md shows it"
         )
-    if domains != "layout":
-        styles = find_styles(file_means(kept, np.stack(features)), int(domains.partition(":")[2]))
+    if data.domains != "layout":
+        styles = find_styles(file_means(kept, np.stack(features)), int(data.domains.partition(":")[2]))
         kept = [replace(r, domain=f"style-{k + 1}") for r, k in zip(kept, styles.tolist(), strict=True)]
-    twins = twin_groups(kept, thumbnails[: len(kept)], similarity).tolist()
+    twins = twin_groups(kept, thumbnails[: len(kept)], data.split.similarity).tolist()
     grouped = in_groups(kept, [twins, *zip(*relations, strict=True)])
     remaining = tuple(record for record in grouped if record.id not in excluded)
     return Index(
         located, found.layout, remaining, tuple(problems.lines()), tuple(sorted(excluded)), len(framed - excluded)
     )
+
+
+def build_index(
+    root: Path | str,
+    layout: str = "auto",
+    *,
+    classes: int = 2,
+    similarity: float = 0.95,
+    exclude: Path | None = None,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **data: Any,
+) -> Index:
+    """``index_data`` of the data set at ``root``; data: further keys of ``data`` of the configuration. Raises
+    ConfigError for one that does not fit, as well."""
+    split = {"similarity": similarity, "exclude": exclude}
+    values = {"data": {**data, "root": Path(root), "split": split}, "network": {"classes": classes}}
+    config = parse_config(values, "build_index").data.model_copy(update={"layout": layout})
+    return index_data(config, classes, skip_bad=skip_bad, progress=progress)
 
 
 def in_groups(records: Sequence[Record], relations: Sequence[Sequence[Hashable | None]]) -> list[Record]:

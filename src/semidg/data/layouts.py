@@ -182,8 +182,8 @@ def find_records(root: Path, layout: str, choices: Choices) -> tuple[Path, str, 
         records = LAYOUTS[name].find_records(located, problems, choices)
     how = (choices.slice_axis, choices.orientation, choices.patients, choices.excluded)
     found = in_planes(located, records, problems, *how)
-    if choices.ignore_label is not None:
-        found = [replace(record, ignore=choices.ignore_label) for record in found]
     if choices.mask_values is not None:
-        found = [replace(record, mask_values=choices.mask_values) for record in found]
+        found = [replace(record, mask_values=choices.mask_values, ignore=None) for record in found]
+    elif choices.ignore_label is not None:  # where a table gives rules, they say it
+        found = [record if record.mask_values else replace(record, ignore=choices.ignore_label) for record in found]
     return located, name, found, problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,29 @@ from semidg.data.counting import counts
 from semidg.errors import DataError
 from semidg.mask_values import parse_mask_values
 from semidg.types import IGNORE_INDEX
+
+
+class Coding(NamedTuple):
+    """How the values of a mask file are read: into how many classes, and either by convention, with ``ignore`` for the
+    value of pixels that are not known, or by ``rules`` (``mask_values.py``), which are empty where there are none."""
+
+    classes: int = 2
+    ignore: int | None = None
+    rules: str = ""
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the values themselves count, and not only whether they are 0."""
+        return self.classes > 2 or bool(self.rules)
+
+    @property
+    def colours(self) -> bool:
+        """Whether the rules name colours."""
+        return bool(self.rules) and parse_mask_values(self.rules).colours
+
+
+#: Two classes, by the convention.
+BINARY = Coding()
 
 
 def binary(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
@@ -82,11 +106,10 @@ def named_values(values: NDArray[np.generic], path: Path, classes: int, rules: s
     return numbers.astype(np.uint8)[np.searchsorted(found, values)]
 
 
-def labels(
-    values: NDArray[np.generic], path: Path, classes: int, ignore: int | None = None, rules: str = ""
-) -> NDArray[np.uint8]:
+def labels(values: NDArray[np.generic], path: Path, coding: Coding) -> NDArray[np.uint8]:
     """``named_values`` where there are rules; else ``binary`` for two classes, ``class_numbers`` for more, and
     IGNORE_INDEX where a value is ``ignore``."""
+    classes, ignore, rules = coding
     if rules:
         return named_values(values, path, classes, rules)
     unknown = None if ignore is None else values == ignore

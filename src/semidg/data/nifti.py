@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from semidg.data.grey import stretch, window
 from semidg.data.guard import DEFLATE_RATIO, named, refuse_size
-from semidg.data.masks import labels
+from semidg.data.masks import Coding, labels
 from semidg.errors import DataError
 from semidg.types import Frame
 
@@ -95,7 +95,7 @@ def read_volume(path: Path) -> NDArray[np.uint8]:
         return stretch(voxels, *window(voxels, path), turned=header.slope < 0)
 
 
-def read_labels(path: Path, classes: int, ignore: int | None = None, rules: str = "") -> NDArray[np.uint8]:
+def read_labels(path: Path, coding: Coding) -> NDArray[np.uint8]:
     """Class numbers of all voxels, uint8 in the shape of ``Header``, by the rules of ``masks`` for the whole file.
 
     Values with a scaling that are within 0.001 of a whole number are taken for it.
@@ -106,7 +106,7 @@ def read_labels(path: Path, classes: int, ignore: int | None = None, rules: str 
             voxels = voxels * header.slope + header.inter
             whole = np.rint(voxels)
             voxels = np.where(np.abs(voxels - whole) < 0.001, whole, voxels)
-        return labels(voxels, path, classes, ignore, rules)
+        return labels(voxels, path, coding)
 
 
 def centre(path: Path) -> NDArray[np.float64] | None:

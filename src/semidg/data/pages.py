@@ -12,7 +12,7 @@ from PIL import Image
 
 from semidg.data.guard import named, refuse_size
 from semidg.data.images import DEEP_MODES, depth, on_black, refuse_unsuitable, stored_values, to_8_bit
-from semidg.data.masks import labels
+from semidg.data.masks import Coding, labels
 from semidg.errors import DataError
 
 
@@ -41,14 +41,14 @@ def read_pages(path: Path) -> NDArray[np.uint8]:
         return np.stack([to_8_bit(page, *scale) for page in stack])
 
 
-def read_labels(path: Path, classes: int, ignore: int | None = None, rules: str = "") -> NDArray[np.uint8]:
+def read_labels(path: Path, coding: Coding) -> NDArray[np.uint8]:
     """Class numbers of all pages (F, H, W), by the rules of ``masks`` for the values of the whole file."""
     with _opened(path) as image:
         found = []
         for number in range(_count(image)):
             image.seek(number)
-            found.append(stored_values(image, path, classes, rules))
-        return labels(_stack(found, path), path, classes, ignore, rules)
+            found.append(stored_values(image, path, coding))
+        return labels(_stack(found, path), path, coding)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from PIL import Image
 
 from semidg.data import dicom, dicom_series, nifti, pages
 from semidg.data.images import is_dicom_name, is_nifti_name, read_image, read_mask
-from semidg.data.masks import majority, unite
+from semidg.data.masks import BINARY, Coding, majority, unite
 from semidg.data.paths import resolve_inside
 from semidg.data.store import Decoded, Store
 from semidg.errors import DataError
@@ -26,13 +25,9 @@ from semidg.types import Frame, Record
 _store = Store(2**28)  # 256 MiB, and always the files of one record
 
 
-class _Coding(NamedTuple):
-    """How the values of a mask file are read: into how many classes, which value is of pixels not known, and what the
-    values mean."""
-
-    classes: int
-    ignore: int | None = None
-    rules: str = ""
+def coding_of(record: Record, classes: int) -> Coding:
+    """How the mask files of a record are read."""
+    return Coding(classes, record.ignore, record.mask_values)
 
 
 def record_image(root: Path, record: Record, channels: int) -> NDArray[np.uint8]:
@@ -52,7 +47,7 @@ def record_mask(root: Path, record: Record, classes: int = 2) -> NDArray[np.uint
     if not paths:
         raise DataError(f"{record.image}: its mask was asked for, but it has none")
     frame = None if record.series else record.frame
-    masks = [plane_mask(path, frame, classes, 1 + len(paths), record.ignore, record.mask_values) for path in paths]
+    masks = [plane_mask(path, frame, coding_of(record, classes), 1 + len(paths)) for path in paths]
     return majority(masks, paths, classes) if record.vote else unite(masks, paths)
 
 
@@ -76,23 +71,21 @@ def in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     return np.array(pixels) if channels == 3 else np.array(Image.fromarray(pixels).convert("L"))[..., None]
 
 
-def plane_mask(
-    path: Path, frame: Frame | None, classes: int = 2, keep: int = 2, ignore: int | None = None, rules: str = ""
-) -> NDArray[np.uint8]:
+def plane_mask(path: Path, frame: Frame | None, coding: Coding = BINARY, keep: int = 2) -> NDArray[np.uint8]:
     """The class numbers, uint8 (H, W), of one mask file, of the plane that is meant if it holds several.
 
     The mask of one volume is also that of any time of a series. Raises DataError that names the file.
     """
     if frame is None and _by_pillow(path):
-        return read_mask([path], classes, ignore, rules)
-    return _plane(path, frame, _Coding(classes, ignore, rules), keep)
+        return read_mask([path], coding)
+    return _plane(path, frame, coding, keep)
 
 
 def hold(root: Path, record: Record, classes: int) -> list[Decoded]:
     """The decoded files of a record that is a plane of them: while the list is held, all their planes are at hand,
     whatever other threads read. A file that cannot be read is no error here; reading a plane of it is."""
     held: list[Decoded] = []
-    coding = _Coding(classes, record.ignore, record.mask_values)
+    coding = coding_of(record, classes)
     if record.series:
         with suppress(DataError):
             held.append(_series(root, record.series))
@@ -132,7 +125,7 @@ def _by_pillow(path: Path) -> bool:
     return not is_nifti_name(path.name) and not is_dicom_name(path.name)
 
 
-def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -> NDArray[np.uint8]:
+def _plane(path: Path, frame: Frame | None, coding: Coding | None, keep: int) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3) of the image, or with a coding of the mask."""
     pixels = _read(path, coding) if frame is None else _decoded(path, coding, keep).pixels
     if is_nifti_name(path.name):
@@ -157,14 +150,14 @@ def _plane(path: Path, frame: Frame | None, coding: _Coding | None, keep: int) -
     raise DataError(f"{path}: holds {count}, but {meant} is meant; index the data again")
 
 
-def _decoded(path: Path, coding: _Coding | None, keep: int) -> Decoded:
+def _decoded(path: Path, coding: Coding | None, keep: int) -> Decoded:
     return _store.get(path, coding, lambda: _read(path, coding), keep)
 
 
-def _read(path: Path, coding: _Coding | None) -> NDArray[np.uint8]:
+def _read(path: Path, coding: Coding | None) -> NDArray[np.uint8]:
     """All planes of the image (coding is None) or of the mask."""
     if is_nifti_name(path.name):
-        return nifti.read_volume(path) if coding is None else nifti.read_labels(path, *coding)
+        return nifti.read_volume(path) if coding is None else nifti.read_labels(path, coding)
     if is_dicom_name(path.name):
-        return dicom.read_pixels(path) if coding is None else dicom.read_labels(path, *coding)
-    return pages.read_pages(path) if coding is None else pages.read_labels(path, *coding)
+        return dicom.read_pixels(path) if coding is None else dicom.read_labels(path, coding)
+    return pages.read_pages(path) if coding is None else pages.read_labels(path, coding)

@@ -78,9 +78,8 @@ def predict_shards(
     known = _done(notes, out) if resume else {}
     rows: list[Prediction] = []
     jobs = [job._replace(target=job.target.absolute()) for job in jobs]
-    left: list[list[Job]] = [
-        [] for _ in range(0, len(jobs), size)
-    ]  # shards as in a call without resume: the same batches
+    # shards as in a call without resume: the same batches
+    left: list[list[Job]] = [[] for _ in range(0, len(jobs), size)]
     for number, job in enumerate(jobs):
         entry = known.get(_key(job, out))
         if entry is not None and entry["stamp"] == _stamp(job):
