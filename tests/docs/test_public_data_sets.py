@@ -17,10 +17,8 @@ from semidg.data.index import build_index
 from semidg.data.reading import record_mask
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/public-data-sets.md"
-COMMANDS = {
-    words[2]: words
-    for words in map(shlex.split, re.findall(r"^semidg index .*$", PAGE.read_text("utf-8"), re.MULTILINE))
-}
+ALL = [shlex.split(line) for line in re.findall(r"^semidg index .*$", PAGE.read_text("utf-8"), re.MULTILINE)]
+COMMANDS = {words[2]: words for words in ALL if "--masks" in words}
 
 
 class Imitation(NamedTuple):
@@ -117,6 +115,22 @@ def write(path: Path, pixels: np.ndarray) -> None:
 
 def test_every_command_has_its_imitation() -> None:
     assert set(COMMANDS) == set(SETS)
+
+
+def test_an_index_without_masks_in_its_folder_is_a_set_of_unlabelled_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for image in SETS["BUSBRA"].files:
+        write(tmp_path / "BUSBRA" / image, rng.integers(0, 255, (64, 64), dtype=np.uint8))
+    for name in ("images/1", "masks/1"):
+        write(tmp_path / "own" / f"{name}.png", np.kron(rng.integers(0, 2, (4, 4)), np.ones((16, 16))).astype(np.uint8))
+    monkeypatch.chdir(tmp_path)
+    (command,) = [words for words in ALL if "--masks" not in words]
+    assert main(command[1:]) == 0
+    found = build_index(tmp_path / "own", more_roots=[Path(command[-1])]).records
+    assert [record.labelled for record in found] == [True] + [False] * 4
+    assert len({record.group for record in found}) == 3
 
 
 @pytest.mark.parametrize("name", SETS)
