@@ -35,7 +35,7 @@ def soft_dice_loss(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -
 
 def supervised_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy (mean over labelled pixels) + soft Dice loss. logits: (B, K, H, W); target: (B, H, W) int64."""
-    logits = logits.float()
+    log_p = F.log_softmax(logits.float(), 1)
     count = ranks.share((target != IGNORE_INDEX).sum())
-    entropy = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="sum") / count
-    return entropy + soft_dice_loss(torch.softmax(logits, 1), target)
+    entropy = F.nll_loss(log_p, target, ignore_index=IGNORE_INDEX, reduction="sum") / count
+    return entropy + soft_dice_loss(log_p.exp(), target)
