@@ -297,6 +297,49 @@ def test_evaluate_of_a_run_of_another_version(refused: Refused, run: Path, tmp_p
     assert "--out is for the results on other data" in refused("evaluate", run, "--out", tmp_path / "o")
 
 
+def test_results_on_another_hospital_have_a_page_and_those_of_an_adapted_model_are_compared(
+    run: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    """Of a copy of the run, which then goes."""
+    shutil.copytree(run, tmp_path / "run")
+    own, (scanner, *_) = tmp_path / "run", sorted(path for path in phantom.iterdir() if path.is_dir())
+    shutil.copytree(scanner / "images", tmp_path / "b" / "scans")
+    (tmp_path / "b" / "outlines").mkdir()
+    for path in (scanner / "masks").iterdir():  # inverted
+        Image.fromarray(255 - 255 * (np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(
+            tmp_path / "b" / "outlines" / path.name
+        )
+    count, model = len(list((scanner / "masks").iterdir())), tmp_path / "b.safetensors"
+    read = ("--images", "scans/*", "--masks", "outlines/*", "--mask-values", "0:1,255:0")
+    scored = ("evaluate", str(own), "--data", str(tmp_path / "b"), *read)
+    assert main([*scored, "--out", str(tmp_path / "plain")]) == 0
+    assert f"semidg report {tmp_path / 'plain'}" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "plain")]) == 0
+    page = (tmp_path / "plain" / "report.html").read_text("utf-8")
+    assert f"{count} images of b, another data set" in page
+    assert "data:image/jpeg" in page
+    assert "The picture has a Dice of" not in page
+
+    assert main(["adapt", str(own), str(tmp_path / "b" / "scans"), "--out", str(model)]) == 0
+    assert main([*scored, "--model", str(model), "--out", str(tmp_path / "fit")]) == 0
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "plain"), str(tmp_path / "fit"), "--out", str(tmp_path / "both.html")]) == 0
+    said = capsys.readouterr().out
+    assert "dual_level, adapted minus dual_level: " in said
+    assert "The picture has a Dice of" not in (tmp_path / "both.html").read_text("utf-8")
+
+    assert main(["evaluate", str(own), "--part", "validation"]) == 0
+    assert main(["report", str(own / "parts" / "validation")]) == 0
+    assert "validation part" in (own / "parts" / "validation" / "report.html").read_text("utf-8")
+
+    own.rename(tmp_path / "moved")
+    assert f"not at {own} any more" in refused("report", tmp_path / "plain")
+    summary = json.loads((tmp_path / "plain" / "summary.json").read_text("utf-8"))
+    del summary["run"]
+    (tmp_path / "plain" / "summary.json").write_text(json.dumps(summary), "utf-8")
+    assert "does not say which run" in refused("report", tmp_path / "plain")
+
+
 def test_evaluate_reads_another_hospital_as_it_is_told(
     run: Path, tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         print(f"skipped: {line}")
     print(summary_text(summary))
     print(f"every case: {out / 'cases.csv'}   all numbers: {out / 'summary.json'}")
+    print(f"a page of it: semidg report {shlex.quote(str(out))}")
     return 0
 
 

@@ -19,7 +19,8 @@ class ReportOptions:
     """Options of report."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
-    """Run folders that have been evaluated; those that differ in their seed alone count as one method."""
+    """Run folders that have been evaluated, or results of a run on other data or of an adapted model (`semidg
+    evaluate RUN --data FOLDER`); those that differ in their seed alone count as one method."""
     out: Path | None = None
     """HTML file to write; default for one run: RUN/report.html."""
     baseline: str | None = None

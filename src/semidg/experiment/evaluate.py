@@ -16,7 +16,7 @@ import torch
 from semidg.config import ExperimentConfig, parse_config
 from semidg.data.dataset import ImageCache
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
-from semidg.data.index import Index, index_data
+from semidg.data.index import Index, index_data, write_index
 from semidg.errors import DataError, RunError, SemidgError
 from semidg.evaluation.calibration import confidence_summary
 from semidg.evaluation.protocols import PROTOCOLS, Protocol, protocol_of, target_of
@@ -77,7 +77,8 @@ def evaluate_elsewhere(
     skip_bad: bool = False,
     model: Path | None = None,
 ) -> dict[str, Any]:
-    """Score every labelled image of another data set, into ``out``: the protocol ``external``.
+    """Score every labelled image of another data set, into ``out``: the protocol ``external``. Its index.csv is there
+    too: ``semidg report OUT`` finds the images by it.
 
     read: keys of ``data`` of the configuration with which that data set is read, where they are not the defaults;
     slices of volumes lie as in the run. skip_bad: leave out images with a problem, named in the summary as
@@ -102,6 +103,7 @@ def evaluate_elsewhere(
     own, target = protocol_of(config.data.split, meta), target_of(config.data.split, meta)
     protocol = replace(PROTOCOLS["external"], mark=_seen_in_training(run, config, index, cache, report))
     asked = {"root": str(root.resolve())} | read
+    write_index(index, out / "index.csv")
     scored = _Scored(index, cache, index.records, what, None, protocol, own.selection, target, asked)
     return _evaluate(run, out, other, scored, device, report, model)
 
@@ -221,6 +223,8 @@ def _evaluate(
         "labelled": config.labelled,
         "seed": config.seed,
         "data": scored.what,
+        **({} if scored.part is None else {"part": scored.part}),
+        **({} if out == run else {"run": str(run.resolve())}),
         **scored.read,
         **({} if other is None else {"model": str(other.resolve())}),
         **({"skipped": list(scored.index.skipped)} if scored.index.skipped else {}),

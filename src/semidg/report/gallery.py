@@ -155,7 +155,7 @@ def _rows(
     place: int, method: Method, index: Index, shown: Mapping[str, Record], device: torch.device
 ) -> dict[str, Row]:
     run = method.lead
-    bundle = load_bundle(run.path / "model" / "model.safetensors")
+    bundle = load_bundle(run.model)
     ensemble = to_inference(bundle.ensemble, device)
     images = [read_pair(run, index, record) for record in shown.values()]
     small = (resize_image(image.reshape(*image.shape[:2], -1), bundle.size) for image, _ in images)

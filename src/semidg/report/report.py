@@ -74,7 +74,8 @@ def write_report(
 
 def _title(methods: Sequence[Method]) -> str:
     if len(methods) == 1:
-        return f"{methods[0].name} on {methods[0].lead.config.name}"
+        run = methods[0].lead
+        return f"{methods[0].name} on {Path(run.summary['root']).name if run.elsewhere else run.config.name}"
     return " · ".join(method.name for method in methods[:4]) + (" · …" if len(methods) > 4 else "")
 
 

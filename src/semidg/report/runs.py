@@ -28,9 +28,13 @@ _NEUTRAL = frozenset({
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds: ``cases`` and ``course`` are cases.csv and metrics.csv, ``course`` may be empty."""
+    """What a run folder holds: ``cases`` and ``course`` are cases.csv and metrics.csv, ``course`` may be empty.
+
+    path: folder of the results: that of the run, or one that ``semidg evaluate`` made of it. folder: that of the run.
+    """
 
     path: Path
+    folder: Path
     name: str
     config: ExperimentConfig
     summary: dict[str, Any]
@@ -38,6 +42,16 @@ class Run:
     course: pd.DataFrame
     split: dict[str, Any]
     environment: dict[str, Any]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether images of another data set were scored."""
+        return "root" in self.summary
+
+    @property
+    def model(self) -> Path:
+        """The model that was scored: of the run, or adapted from it."""
+        return Path(self.summary.get("model", self.folder / "model" / "model.safetensors"))
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -75,8 +89,12 @@ class Method:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder; raises RunError that names the file where it is none, not evaluated yet or damaged."""
-    config = open_config(path)
+    """Read a run folder, or one of the results of a run elsewhere; raises RunError that names the file where it is
+    neither, not evaluated yet or damaged."""
+    folder = path
+    if not (path / "run.json").is_file() and (path / "summary.json").is_file():
+        folder = _scored_run(path)
+    config = open_config(folder)
     for name in ("summary.json", "cases.csv"):
         if not (path / name).is_file():
             raise RunError(f"{path}: not evaluated yet (no {name}); score it with: semidg evaluate {path}")
@@ -84,21 +102,34 @@ def read_run(path: Path) -> Run:
     result = summary.get("result")
     if not isinstance(result, dict) or "dice" not in result.get("overall", {}):
         raise RunError(f"{path / 'summary.json'}: has no result; score the run again: semidg evaluate {path}")
-    split = path / "split" / "split.json"
+    split = folder / "split" / "split.json"
     if "mark" not in summary:  # scored before protocols had marks
         protocol = protocol_of(config.data.split, read_json(split))
         summary |= {"protocol": protocol.name, "mark": protocol.mark}
-    environment = path / "environment.json"
+    environment = folder / "environment.json"
     return Run(
         path=path,
+        folder=folder,
         name=path.resolve().name,
         config=config,
         summary=summary,
         cases=_cases(path),
-        course=_course(path / "metrics.csv"),
+        course=_course(folder / "metrics.csv"),
         split=_json(split) if split.is_file() else {},
         environment=_json(environment) if environment.is_file() else {},
     )
+
+
+def _scored_run(results: Path) -> Path:
+    """The run that results in a folder of their own are of."""
+    run = _json(results / "summary.json").get("run")
+    if not isinstance(run, str):
+        raise RunError(
+            f"{results}: does not say which run was scored; score it again: semidg evaluate RUN --data FOLDER"
+        )
+    if not Path(run).is_dir():
+        raise RunError(f"{results}: the run that was scored is not at {run} any more; score it again where it is")
+    return Path(run)
 
 
 def read_methods(paths: Sequence[Path], baseline: str | None = None) -> list[Method]:
@@ -145,7 +176,7 @@ def why_not_paired(baseline: Run, other: Run) -> str | None:
 
 def _pool_key(run: Run) -> str:
     settings = {key: value for key, value in _flat(run).items() if key not in _NEUTRAL}
-    scored = [run.summary.get(key) for key in ("data", "protocol", "target")]
+    scored = [run.summary.get(key) for key in ("data", "protocol", "target", "model")]
     return json.dumps([settings, scored, sorted(zip(run.cases["id"], run.cases["group"], strict=True))], default=str)
 
 
@@ -174,7 +205,8 @@ def _names(pools: list[list[Run]]) -> list[str]:
         mine = flats[place]
         differing = [key for key in mine if key not in _NEUTRAL and any(f.get(key) != mine[key] for f in alike)]
         differing.sort(key=lambda key: key != "labelled")
-        names.append(", ".join([name, *(_setting(key, mine[key]) for key in differing[:2])]))
+        adapted = ["adapted"] if "model" in pools[place][0].summary else []
+        names.append(", ".join([name, *adapted, *(_setting(key, mine[key]) for key in differing[:2])]))
     repeated = {name for name, n in Counter(names).items() if n > 1}
     return [f"{n} ({pool[0].name})" if n in repeated else n for n, pool in zip(names, pools, strict=True)]
 

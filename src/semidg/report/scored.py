@@ -21,21 +21,24 @@ from semidg.types import IGNORE_INDEX, Record
 def scored_cases(run: Run, root: Path | None) -> tuple[Index, dict[str, Case]]:
     """The cases of cases.csv by id, and the index that says where their files are.
 
-    root: where the data are now, by default as in the configuration. Raises DataError where the data are not there or
+    root: where the data are now, by default where they were scored. Raises DataError where the data are not there or
     lack a case.
     """
-    more_roots = () if root else run.config.data.more_roots
-    root = root or run.config.data.root
+    config, elsewhere = run.config.data, run.elsewhere
+    more_roots = () if root or elsewhere else config.more_roots
+    layout = run.summary.get("layout", "auto") if elsewhere else config.layout
+    root = root or (Path(run.summary["root"]) if elsewhere else config.root)
     if root is None or not root.exists():
         raise DataError(f"{run.path}: its images are not at {root}; say where they are with --root FOLDER")
-    index = read_index(run.path / "index.csv", root, more_roots, run.config.data.layout)
+    path = (run.path if elsewhere else run.folder) / "index.csv"
+    index = read_index(path, root, more_roots, layout)
     records: Sequence[Record] = index.records
-    if any(record.volume for record in records):  # a volume is scored on those of its planes that are in the test part
-        records = read_split(run.path / "split", records, index.root).test
+    if not elsewhere and any(record.volume for record in records):  # scored on those of its planes in the part
+        records = read_split(run.folder / "split", records, index.root).parts()[run.summary.get("part", "test")]
     scored = set(run.cases["id"])
     cases = {case.id: case for case in cases_of(records) if case.id in scored}
     if lacking := sorted(scored - set(cases)):
-        raise DataError(f"{run.path / 'index.csv'}: has no image {lacking[0]!r}, which was scored")
+        raise DataError(f"{path}: has no image {lacking[0]!r}, which was scored")
     return index, cases
 
 

@@ -107,7 +107,10 @@ def data_and_protocol(methods: Sequence[Method]) -> Section:
         if mark := run.summary.get("mark"):
             section.blocks.append(Text(f"{head}{mark[0].upper()}{mark[1:]}.", note=True))
         if counts:
-            section.blocks += [_counts_table(f"{head}images", counts), Text(head + _twins(run))]
+            what = "images of the run's own data" if run.elsewhere else "images"
+            section.blocks.append(_counts_table(head + what, counts))
+            if not run.elsewhere:
+                section.blocks.append(Text(head + _twins(run)))
         else:
             section.blocks.append(
                 Text(f"{head}split/split.json is not there, so the parts are not counted.", note=True)

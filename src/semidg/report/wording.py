@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -50,11 +51,16 @@ def trained(method: Method) -> str:
     if run.config.method.name == "supervised" and counts.get("unlabelled", {}).get("images"):
         text = f"supervised learnt from {counts['labelled']['images']} labelled images"
     overall = run.overall
-    scored = f"{run.scored} of the {summary.get('data', 'test part')}"
+    where = (
+        f"{Path(summary['root']).name}, another data set"
+        if run.elsewhere
+        else f"the {summary.get('data', 'test part')}"
+    )
+    scored = f"{run.scored} of {where}"
     if overall["n_groups"] != overall["n"]:
         scored += f", {overall['n_groups']} independent groups"
     text += f" (seed{'s' * (len(method.runs) > 1)} {seeds}) and was scored on {scored}."
-    if summary.get("target"):
+    if summary.get("target") and not run.elsewhere:
         text += f" They are all of the domain {summary['target']}, which training never saw."
     return text
 
