@@ -65,6 +65,7 @@ def configuration(root: Path, steps: int) -> ExperimentConfig:
     values["data"]["root"] = str(root)
     values["method"] = {"name": "supervised"}
     values["trainer"] |= {"precision": "bf16", "checkpoint_every": 500, "max_steps": steps, "threads": 1}
+    values["prediction"] = {"augmentation": "none"}
     return parse_config(values, "busi-lite")
 
 
@@ -80,7 +81,11 @@ def comparison(lists: Path) -> dict[str, Any]:
     return {
         "name": "BUSI, without the flagged training masks",
         "base": "busi-lite",
-        "overrides": {"trainer.precision": "bf16", "trainer.checkpoint_every": 500},
+        "overrides": {
+            "trainer.precision": "bf16",
+            "trainer.checkpoint_every": 500,
+            "prediction.augmentation": "none",
+        },
         "labelled": [1.0],
         "seeds": [0, 1],
         "baseline": "all labels",

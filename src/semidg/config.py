@@ -25,6 +25,17 @@ from semidg.method_config import (
 )
 from semidg.types import IGNORE_INDEX
 
+#: Test-time augmentation of a model (``networks.ensemble``).
+Augmentation = Literal["none", "mirror", "scales"]
+
+
+class PredictionConfig(Model):
+    """How the trained networks predict."""
+
+    augmentation: Literal[Augmentation, "auto"] = "none"
+    """Test-time augmentation: none; mirror, the mean with the mirror image (twice the work); scales, of both at 1.25
+    of the size too (5 times); or auto, which takes the best Dice of the validation part once training is done."""
+
 
 class SpatialConfig(Model):
     """Weak augmentation, one draw a sample: what moves pixels, and a mild change of grey level."""
@@ -189,6 +200,7 @@ class ExperimentConfig(Model):
     method: MethodConfig = DualLevelMethod()
     optimiser: OptimiserConfig = OptimiserConfig()
     trainer: TrainerConfig = TrainerConfig()
+    prediction: PredictionConfig = PredictionConfig()
 
     @model_validator(mode="after")
     def _one_of(self) -> ExperimentConfig:

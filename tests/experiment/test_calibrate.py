@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from semidg.config import ExperimentConfig
+from semidg.config import ExperimentConfig, PredictionConfig
 from semidg.data.images import read_mask
 from semidg.errors import RunError
 from semidg.evaluation.confidence import Calibration, prediction_scores
@@ -20,11 +21,14 @@ from semidg.evaluation.metrics import case_metrics
 from semidg.evaluation.predict import label_map, to_original
 from semidg.evaluation.protocols import published_truth
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle
-from semidg.experiment.calibrate import MINIMUM, fit_calibration
+from semidg.experiment.calibrate import MINIMUM, choose_augmentation, fit_calibration, write_model
 from semidg.experiment.evaluate import evaluate_part, evaluate_run
 from semidg.experiment.prepare import Prepared, prepare
 from semidg.experiment.run import train
-from semidg.experiment.scoring import predict_records
+from semidg.experiment.scoring import predict_records, score_records
+from semidg.networks.ensemble import VIEWS, Ensemble
+from semidg.networks.factory import make_pair
+from semidg.report.tables import summary_text
 from tests_support import tiny_config
 
 CPU = torch.device("cpu")
@@ -80,6 +84,62 @@ def test_line_is_fitted_on_scores_and_real_dice_of_validation(
     # a least-squares line goes through the means
     assert fitted.intercept + fitted.slope * np.mean(scores) == pytest.approx(np.mean(dice), abs=1e-6)
     assert fitted.empty == 0  # every phantom image has a lesion
+
+
+def test_auto_takes_the_augmentation_of_the_best_validation_dice(
+    trained: tuple[Path, ExperimentConfig, Prepared],
+) -> None:
+    """Of networks as they are drawn, which call half of all pixels lesion."""
+    run, config, prepared = trained
+    auto = config.model_copy(update={"prediction": PredictionConfig(augmentation="auto")})
+    best, chosen = load_bundle(run / "checkpoints" / "best.safetensors"), set()
+    rows = [prepared.cache.row(record.id) for record in prepared.split.validation]
+    images = torch.from_numpy(np.stack([prepared.cache.images[row] for row in rows])).permute(0, 3, 1, 2) / 255
+    for seed in range(6):
+        networks = make_pair(config.network, config.data.channels, seed, 1)
+        with torch.no_grad():
+            logits = networks[0].eval()(images).logits
+            bias = [p for name, p in networks[0].named_parameters() if name.endswith("bias") and p.shape == (2,)][-1]
+            bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+        dice = {}
+        for name in VIEWS:
+            found = []
+            predicted = predict_records(Ensemble(networks, name), prepared.split.validation, prepared.cache, 1, CPU)
+            for record, each in predicted:
+                truth = read_mask([prepared.index.root / m for m in record.masks])
+                found.append(case_metrics(label_map(to_original(each.mean(0), *truth.shape)), truth)["dice"])
+            dice[name] = float(np.mean(found))
+        bundle = replace(best, ensemble=Ensemble(networks))
+        name = choose_augmentation(bundle, auto, prepared, CPU)
+        assert dice[name] == pytest.approx(max(dice.values()), abs=1e-3)
+        assert choose_augmentation(bundle, config, prepared, CPU) == "none"  # that of the configuration
+        chosen.add(name)
+    assert len(chosen) > 1
+    empty = replace(prepared, split=replace(prepared.split, validation=()))
+    assert choose_augmentation(bundle, auto, empty, CPU) == "none"
+
+
+def test_a_model_keeps_its_augmentation_and_both_checkpoints_are_scored_with_it(
+    trained: tuple[Path, ExperimentConfig, Prepared], tmp_path: Path
+) -> None:
+    run, config, prepared = trained
+    shutil.copytree(run, tmp_path / "run")
+    run = tmp_path / "run"
+    mirror = config.model_copy(update={"prediction": PredictionConfig(augmentation="mirror")})
+    write_model(run, mirror, prepared, CPU)
+    model = load_bundle(run / "model" / "model.safetensors")
+    assert model.ensemble.augmentation == "mirror"
+    assert load_bundle(run / "checkpoints" / "best.safetensors").ensemble.augmentation == "none"
+    summary = evaluate_run(run, mirror, prepared, CPU)
+    assert summary["augmentation"] == "mirror"
+    assert json.loads((trained[0] / "summary.json").read_text("utf-8"))["augmentation"] == "none"
+    assert "test-time augmentation: mirror" in summary_text(summary)
+    for checkpoint in ("best", "last"):
+        bundle = load_bundle(run / "checkpoints" / f"{checkpoint}.safetensors")
+        ensemble = Ensemble(bundle.ensemble.networks, "mirror")
+        tables = score_records(ensemble, prepared.split.test, prepared.cache, prepared.index.root).tables
+        written = pd.read_csv(run / "evaluation" / f"{checkpoint}-mean.csv")
+        np.testing.assert_allclose(written["dice"], tables["mean"]["dice"], atol=1e-5)
 
 
 def test_without_validation_part_nothing_is_calibrated(

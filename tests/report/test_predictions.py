@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,18 @@ def test_masks_alone(model: Path, images: Path, tmp_path: Path, capsys: pytest.C
     assert (alone / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     assert main(["predict", str(model), str(images), "--out", str(alone), "--resume"]) == 2  # now with all pictures
     assert {path.name for path in alone.glob("*.png")} == {path.name for path in whole.glob("*.png")}
+
+
+def test_the_augmentation_is_that_of_the_model_or_of_the_call(model: Path, images: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(model)
+    mirror = tmp_path / "mirror.safetensors"
+    save_bundle(mirror, replace(bundle, ensemble=Ensemble(bundle.ensemble.networks, "mirror")))
+    asked = {"plain": (model, []), "own": (mirror, []), "none": (mirror, ["--augmentation", "none"])}
+    asked["told"] = model, ["--augmentation", "mirror"]
+    for name, (of, more) in asked.items():
+        assert main(["predict", str(of), str(images), "--out", str(tmp_path / name), *more]) == 2
+    tables = {name: (tmp_path / name / "predictions.csv").read_text("utf-8") for name in asked}
+    assert tables["own"] == tables["told"] != tables["plain"] == tables["none"]
 
 
 def test_an_interruption_leaves_whole_files_and_resume_goes_on(

@@ -32,6 +32,9 @@ class PredictOptions(ModelOptions):
     confidence: Literal["probability", "variance"] = "probability"
     """What the confidence map shows: the calibrated probability, or exp(-V) of the method's own variance between views
     and between networks (five times the work)."""
+    augmentation: Literal["none", "mirror", "scales"] | None = None
+    """Test-time augmentation; default: that of the model, chosen on its validation part. none is the quickest; what a
+    mask may be expected to be worth was measured with that of the model."""
     masks_only: bool = False
     """Write no confidence maps and overlays."""
     batch: int = 16
@@ -102,6 +105,7 @@ def predict(arguments: Sequence[str]) -> int:
             slice_axis,
             options.masks_only,
             orientation,
+            options.augmentation,
         )
         rows, problems, files = predict_shards(
             Settings(model, how, device),

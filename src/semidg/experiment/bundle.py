@@ -29,7 +29,7 @@ _REFERENCES = "fourier_references"
 
 @dataclass(frozen=True)
 class Bundle:
-    """Networks and what is needed to use them.
+    """Networks, which know their test-time augmentation, and what is needed to use them.
 
     size: side in pixels of the square they see; channels: 1 or 3; about: facts of the training (method, step, ...).
     calibration: of their confidence. references: amplitude windows of some training images, (M, C, rows, columns), for
@@ -56,6 +56,7 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
     description = {
         "network": bundle.network.model_dump(mode="json"),
         "networks": len(bundle.ensemble.networks),
+        "augmentation": bundle.ensemble.augmentation,
         "size": bundle.size,
         "channels": bundle.channels,
         "about": dict(bundle.about),
@@ -86,7 +87,7 @@ def load_bundle(path: Path) -> Bundle:
         network = NetworkConfig.model_validate(description["network"] | {"weights": "none"})
         networks, size, channels = (int(description[key]) for key in ("networks", "size", "channels"))
         references = tensors.pop(_REFERENCES, None)
-        ensemble = Ensemble(make_pair(network, channels, 0, networks))
+        ensemble = Ensemble(make_pair(network, channels, 0, networks), description.get("augmentation", "none"))
         ensemble.load_state_dict(tensors)
         calibration = Calibration.from_dict(description.get("calibration", {}))
         fourier = FourierConfig.model_validate(description.get("fourier", {}))
@@ -101,6 +102,6 @@ def load_bundle(path: Path) -> Bundle:
 
 def to_inference(ensemble: Ensemble, device: torch.device) -> Ensemble:
     """The networks on a device, in eval mode, in the form and memory format that are fastest there; a copy."""
-    folded = Ensemble(fold_batch_norms(network) for network in ensemble.networks)
+    folded = Ensemble((fold_batch_norms(network) for network in ensemble.networks), ensemble.augmentation)
     moved: Ensemble = folded.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved.eval()

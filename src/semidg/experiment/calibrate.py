@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import amplitude_window
-from semidg.config import ExperimentConfig
+from semidg.config import Augmentation, ExperimentConfig
 from semidg.data.reading import record_mask
 from semidg.evaluation.confidence import (
     Calibration,
@@ -24,8 +25,9 @@ from semidg.evaluation.predict import label_map, to_original
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
 from semidg.experiment.cases import cases_of
 from semidg.experiment.prepare import Prepared, Report
-from semidg.experiment.scoring import dice_of, overlap_counts, predict_records
+from semidg.experiment.scoring import dice_of, overlap_counts, predict_records, score_records
 from semidg.method_config import FourierConfig
+from semidg.networks.ensemble import VIEWS, Ensemble
 from semidg.types import IGNORE_INDEX
 
 #: Fewer predictions than this are too few for the line to the real Dice, which then stays the identity.
@@ -45,6 +47,8 @@ def write_model(
 ) -> None:
     """RUN/model/model.safetensors: the chosen checkpoint, calibrated, with reference amplitudes for its variance."""
     bundle = load_bundle(run / "checkpoints" / f"{chosen_checkpoint(run)}.safetensors")
+    augmentation = choose_augmentation(bundle, config, prepared, device, report)
+    bundle = replace(bundle, ensemble=Ensemble(bundle.ensemble.networks, augmentation))
     fourier = getattr(config.method, "fourier", None) or FourierConfig()
     bundle = replace(
         bundle,
@@ -53,6 +57,33 @@ def write_model(
         fourier=fourier,
     )
     save_bundle(run / "model" / "model.safetensors", bundle)
+
+
+def choose_augmentation(
+    bundle: Bundle, config: ExperimentConfig, prepared: Prepared, device: torch.device, report: Report | None = None
+) -> Augmentation:
+    """The test-time augmentation of the configuration; for ``auto`` that of the best mean Dice on the validation part
+    at the original size, of equal ones the quickest, and ``none`` without a validation part."""
+    asked = config.prediction.augmentation
+    if asked != "auto":
+        return asked
+    validation = [record for record in prepared.split.validation if record.labelled]
+    if not validation:
+        return "none"
+    dice: dict[Augmentation, float] = {}
+    for augmentation in VIEWS:
+        scores = score_records(
+            to_inference(Ensemble(bundle.ensemble.networks, augmentation), device),
+            validation,
+            prepared.cache,
+            prepared.index.root,
+            batch=config.trainer.eval_batch,
+            classes=config.network.classes,
+            device=device,
+            progress=None if report is None else partial(report, f"test-time augmentation ({augmentation})"),
+        )
+        dice[augmentation] = float(scores.tables["mean"]["dice"].mean())
+    return max(dice, key=lambda augmentation: dice[augmentation])
 
 
 def fit_calibration(

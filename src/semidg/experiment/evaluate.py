@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from semidg.config import ExperimentConfig, parse_config
+from semidg.config import Augmentation, ExperimentConfig, parse_config
 from semidg.data.dataset import ImageCache
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.index import Index, index_data, write_index
@@ -193,6 +193,7 @@ def _evaluate(
         )
     chosen = chosen_checkpoint(run)
     model = run / "model" / "model.safetensors"  # the chosen one with its calibration; not there before training ends
+    augmentation: Augmentation = "none"  # of the chosen one, which comes first
     mark = scored.protocol.mark
     if other is not None:
         model, mark = other, _adapted_mark(other, model, mark, scored)
@@ -203,6 +204,9 @@ def _evaluate(
         if not path.is_file() or (other is not None and name != chosen):
             continue
         bundle = load_bundle(model if name == chosen and model.is_file() else path)
+        if name == chosen:
+            augmentation = bundle.ensemble.augmentation
+        bundle.ensemble.augmentation = augmentation
         if name != chosen and bundle.about.get("step") == results[chosen]["step"]:
             results[name] = results[chosen]  # the best step was the last one: the same networks
         else:
@@ -232,6 +236,7 @@ def _evaluate(
         "mark": mark,
         "target": scored.target,
         "classes": config.network.names,
+        "augmentation": augmentation,
         "checkpoint": chosen,
         "chosen_on": f"{scored.chosen_on} part" if chosen == "best" else None,
         "training_seconds": results["last" if "last" in results else chosen]["training_seconds"],

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from semidg.augmentation.fourier import reference_view
+from semidg.config import Augmentation
 from semidg.data.frames import Axis, Orientation
 from semidg.data.images import resize_image
 from semidg.data.reading import plane_image
@@ -49,7 +50,7 @@ class Options:
     """How to predict. batch: images at once. threads: of the CPU, in all. confidence: what the map shows, the
     calibrated probability or exp(-V) of the method's variance. refer_below: images of a lower expected Dice are marked
     for review. slice_axis, orientation: see ``data.frames.planes``. masks_only: no confidence maps
-    and no overlays."""
+    and no overlays. augmentation: in place of the model's own."""
 
     batch: int = 16
     threads: int = 2
@@ -58,6 +59,7 @@ class Options:
     slice_axis: Axis = "auto"
     masks_only: bool = False
     orientation: Orientation = "stored"
+    augmentation: Augmentation | None = None
 
 
 class Found(NamedTuple):
@@ -73,6 +75,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, out: Path, device: torch.device, options: Options, lanes: Lanes) -> None:
         self.bundle, self.out, self.device, self.options, self.lanes = bundle, out, device, options, lanes
         self.ensemble = to_inference(bundle.ensemble, device)
+        self.ensemble.augmentation = options.augmentation or bundle.ensemble.augmentation
 
     def images(self, jobs: Sequence[Job]) -> Found:
         """Read, predict and write plain images or frames of films."""

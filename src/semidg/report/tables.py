@@ -62,6 +62,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         if isinstance(block, dict)
     ]
     lines.append("Dice of each checkpoint and network: " + ", ".join(alone))
+    if summary.get("augmentation", "none") != "none":
+        lines.append(f"test-time augmentation: {summary['augmentation']}")
     size = "of the resized mask" if summary["protocol"] == "published" else "of the original image"
     lines.append(f"overlap and nsd in %, hd95 and assd in pixels {size}")
     return "\n".join(lines)
