@@ -1,0 +1,174 @@
+"""What test-time augmentation gains: runs, scored with each, and with the one that their validation part chooses.
+
+    python -m benchmarks.augmentation RUN ... --out FOLDER --part validation    to see what is worth offering
+    python -m benchmarks.augmentation RUN ... --out FOLDER --part test          what ``auto`` brings
+    python -m benchmarks.augmentation --out FOLDER                              print the tables of FOLDER/cases.csv.gz
+
+The networks of the chosen checkpoint, the mean of them. With ``--part test`` both parts are scored: of each run
+``auto`` is the augmentation of the best mean Dice on its own validation part. A run and part that stand in the table
+already are passed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from semidg.config import TrainerConfig
+from semidg.evaluation.comparison import mean_over_parts
+from semidg.experiment.bundle import load_bundle, to_inference
+from semidg.experiment.device import set_threads
+from semidg.experiment.prepare import prepare
+from semidg.experiment.run import open_config
+from semidg.experiment.scoring import score_records
+from semidg.files import read_json
+from semidg.networks.ensemble import VIEWS, Ensemble
+
+_METRICS = ["dice", "nsd", "boundary_f1", "hd95"]
+_CPU = torch.device("cpu")
+_RUN = ["arm", "labelled", "target", "seed"]
+
+
+def score(run: Path, part: str) -> pd.DataFrame:
+    """The cases of a part of a run, a row for each and ``augmentation``."""
+    config = open_config(run)
+    prepared = prepare(config, run)
+    networks = load_bundle(run / "model" / "model.safetensors").ensemble.networks
+    tables = []
+    for name in VIEWS:
+        cases = score_records(
+            to_inference(Ensemble(networks, name), _CPU),
+            prepared.split.parts()[part],
+            prepared.cache,
+            prepared.index.root,
+            classes=config.network.classes,
+        ).tables["mean"]
+        tables.append(cases[["id", "domain", "class", "group", *_METRICS]].assign(augmentation=name))
+    arm = run.name.partition("_labelled-")[0]
+    commit = read_json(run / "environment.json").get("commit", "")
+    about = {"arm": arm, "labelled": config.labelled, "target": config.data.split.target or "", "seed": config.seed}
+    return pd.concat(tables, ignore_index=True).assign(**about, part=part, commit=commit)
+
+
+def with_auto(cases: pd.DataFrame) -> pd.DataFrame:
+    """The test cases, and again those of each run's ``auto``: the augmentation of its best validation Dice, of equal
+    ones the quickest."""
+    validation = cases[cases["part"] == "validation"]
+    means = validation.groupby([*_RUN, "augmentation"])["dice"].mean().unstack()[list(VIEWS)]
+    test = cases[cases["part"] == "test"]
+    chosen = means.idxmax(axis=1).rename("chosen")
+    told = test.merge(chosen, left_on=_RUN, right_index=True)
+    auto = told[told["augmentation"] == told["chosen"]].assign(augmentation="auto")
+    return pd.concat([test.assign(chosen=""), auto], ignore_index=True)
+
+
+def table(cases: pd.DataFrame, last: str) -> str:
+    """A row for each arm and part of the labels, in Markdown: mean Dice with each augmentation, and what ``last`` gains
+    over none, the mean over the held-out domains."""
+    names = [*VIEWS, *([] if last in VIEWS else [last])]
+    lines = ["| labelled | arm | seeds | n | " + " | ".join(names)]
+    lines[0] += f" | {last} minus none | with seeds | NSD, none to {last} | HD95, pixels |"
+    lines.append("|" + "---|" * (len(names) + 8))
+    for (labelled, arm), own in cases.rename(columns={"seed": "run"}).groupby(["labelled", "arm"], sort=True):
+        found = {
+            (name, metric): mean_over_parts(_parts(own, name), _parts(own, "none"), metric)
+            for name in names
+            for metric in ("dice", "nsd", "hd95")
+        }
+        gain = found[last, "dice"]
+        cells = [
+            f"{100 * float(str(labelled)):g} %",
+            str(arm),
+            ", ".join(map(str, sorted(set(own["run"])))),
+            str(gain["n"]),
+            *(f"{100 * found[name, 'dice']['mean']:.1f}" for name in names),
+            _signed(gain["difference"], gain["difference_interval"]),
+            "-" if gain["interval_seeds"] is None else _span(gain["interval_seeds"]),
+            " to ".join(f"{100 * found[name, 'nsd']['mean']:.1f}" for name in ("none", last)),
+            " to ".join(f"{found[name, 'hd95']['mean']:.0f}" for name in ("none", last)),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def against(cases: pd.DataFrame, baseline: str) -> str:
+    """A row for each other arm and part of the labels: its Dice and NSD minus those of the baseline in the seeds that
+    both have, both plain and both with ``auto``."""
+    lines = [
+        f"| labelled | arm minus {baseline} | seeds | Dice, none | Dice, auto | with seeds | NSD, none | NSD, auto |"
+    ]
+    lines.append("|" + "---|" * 8)
+    for (labelled, arm), own in cases.rename(columns={"seed": "run"}).groupby(["labelled", "arm"], sort=True):
+        other = cases[(cases["arm"] == baseline) & (cases["labelled"] == labelled)].rename(columns={"seed": "run"})
+        shared = set(own["run"]) & set(other["run"])
+        if arm == baseline or not shared:
+            continue
+        ours, theirs = (of[of["run"].isin(shared)] for of in (own, other))
+        found = {
+            (name, metric): mean_over_parts(_parts(ours, name), _parts(theirs, name), metric)
+            for name in ("none", "auto")
+            for metric in ("dice", "nsd")
+        }
+        seeds = found["auto", "dice"]["interval_seeds"]
+        cells = [f"{100 * float(str(labelled)):g} %", str(arm), ", ".join(map(str, sorted(shared)))]
+        cells += [_signed(f["difference"], f["difference_interval"]) for k, f in found.items() if k[1] == "dice"]
+        cells.append("-" if seeds is None else _span(seeds))
+        cells += [_signed(f["difference"], f["difference_interval"]) for k, f in found.items() if k[1] == "nsd"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _parts(cases: pd.DataFrame, augmentation: str) -> list[pd.DataFrame]:
+    own = cases[cases["augmentation"] == augmentation]
+    return [of for _, of in own.groupby("target", sort=True)]
+
+
+def _span(interval: Sequence[float]) -> str:
+    return "{:+.1f} to {:+.1f}".format(*(100 * value for value in interval))
+
+
+def _signed(value: float, interval: Sequence[float] | None) -> str:
+    return f"{100 * value:+.1f}" + (f" ({_span(interval)})" if interval else "")
+
+
+def main() -> None:
+    """Score what is not scored yet, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="*")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", choices=["validation", "test"], default="validation")
+    parser.add_argument(
+        "--baseline", default="supervised", help="arm that the others are compared with on the test part"
+    )
+    given = parser.parse_args()
+    set_threads(TrainerConfig())
+    path = given.out / "cases.csv.gz"
+    cases = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame()
+    for run in given.runs:
+        config = open_config(run)
+        about = (run.name.partition("_labelled-")[0], config.labelled, config.data.split.target or "", config.seed)
+        for part in ("validation",) if given.part == "validation" else ("validation", "test"):
+            done = set(zip(*(cases[key] for key in (*_RUN, "part")), strict=True)) if len(cases) else set()
+            if (*about, part) in done:
+                continue
+            cases = pd.concat([cases, score(run, part)], ignore_index=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cases.to_csv(path, index=False, float_format="%.5f", compression={"method": "gzip", "mtime": 0})
+    print("Validation parts\n")
+    print(table(cases[cases["part"] == "validation"], "scales"))
+    if (cases["part"] == "test").any():
+        test = with_auto(cases)
+        print("\nTest parts\n")
+        print(table(test, "auto"))
+        print(f"\nAgainst {given.baseline}\n")
+        print(against(test, given.baseline))
+        chosen = test[test["augmentation"] == "auto"].drop_duplicates(_RUN)["chosen"].value_counts()
+        print("\nauto chose " + ", ".join(f"{name} {count} times" for name, count in chosen.items()))
+
+
+if __name__ == "__main__":
+    main()
