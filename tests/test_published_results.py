@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks import augmentation
 from benchmarks.adaptation import table
 
 from semidg.evaluation.comparison import compare
@@ -158,3 +159,18 @@ def test_no_published_file_names_a_place_of_a_machine() -> None:
     for path in RESULTS.rglob("*.gz"):
         text = gzip.decompress(path.read_bytes()).decode()
         assert not re.search(r"/(home|work|tmp|root|mnt)/", text), path
+
+
+@pytest.mark.parametrize("name", ["augmentation", "augmentation-unseen"])
+def test_the_printed_tables_of_test_time_augmentation_come_out_of_the_cases(name: str) -> None:
+    cases = pd.read_csv(RESULTS / name / "cases.csv.gz", keep_default_na=False)
+    test = augmentation.with_auto(cases)
+    tables = [augmentation.table(test, "auto"), augmentation.against(test, "supervised")]
+    if name == "augmentation":
+        tables.append(augmentation.table(cases[cases["part"] == "validation"], "scales"))
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    for made in tables:
+        lines = made.splitlines()
+        assert len(lines) > 2
+        for line in lines[2:]:
+            assert line in text, line

@@ -98,6 +98,13 @@ def test_summary_says_what_the_numbers_say(full: Path) -> None:
     assert "It is weaker on" not in text
 
 
+def test_test_time_augmentation_is_told(tmp_path: Path) -> None:
+    for name, said in (("none", False), ("scales", True)):
+        run = make_run(tmp_path / name, augmentation=name)
+        write_report([run], tmp_path / f"{name}.html", gallery=0)
+        assert ("Test-time augmentation: scales." in Page(tmp_path / f"{name}.html").text) == said
+
+
 def test_a_weak_side_is_named_only_where_the_intervals_part(tmp_path: Path) -> None:
     cases = make_cases(n=90)
     cases.loc[cases["domain"] == "clinic c", "dice"] *= 0.4

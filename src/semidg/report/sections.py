@@ -103,6 +103,8 @@ def data_and_protocol(methods: Sequence[Method]) -> Section:
         text = wording.protocol(run)
         if target := run.summary.get("target"):
             text += f" The domain held out is {target}."
+        if (augmentation := run.summary.get("augmentation", "none")) != "none":
+            text += f" Test-time augmentation: {augmentation}."
         section.blocks.append(Text(head + text))
         if mark := run.summary.get("mark"):
             section.blocks.append(Text(f"{head}{mark[0].upper()}{mark[1:]}.", note=True))
