@@ -4,9 +4,9 @@
     python -m benchmarks.augmentation RUN ... --out FOLDER --part test          what ``auto`` brings
     python -m benchmarks.augmentation --out FOLDER                              print the tables of FOLDER/cases.csv.gz
 
-The networks of the chosen checkpoint, the mean of them. With ``--part test`` both parts are scored: of each run
-``auto`` is the augmentation of the best mean Dice on its own validation part. A run and part that stand in the table
-already are passed over.
+The networks of the chosen checkpoint, the mean of them and, of two, the first alone. With ``--part test`` both parts
+are scored: of each run ``auto`` is the augmentation of the best mean Dice on its own validation part. A run and part
+that stand in the table already are passed over.
 """
 
 from __future__ import annotations
@@ -38,19 +38,22 @@ def score(run: Path, part: str) -> pd.DataFrame:
     config = open_config(run)
     prepared = prepare(config, run)
     networks = load_bundle(run / "model" / "model.safetensors").ensemble.networks
+    arm = run.name.partition("_labelled-")[0]
     tables = []
     for name in VIEWS:
-        cases = score_records(
+        scores = score_records(
             to_inference(Ensemble(networks, name), _CPU),
             prepared.split.parts()[part],
             prepared.cache,
             prepared.index.root,
             classes=config.network.classes,
-        ).tables["mean"]
-        tables.append(cases[["id", "domain", "class", "group", *_METRICS]].assign(augmentation=name))
-    arm = run.name.partition("_labelled-")[0]
+        ).tables
+        for predictor, of in (("mean", arm), ("network_0", f"{arm}, one network")):
+            if predictor in scores:
+                cases = scores[predictor][["id", "domain", "class", "group", *_METRICS]]
+                tables.append(cases.assign(arm=of, augmentation=name))
     commit = read_json(run / "environment.json").get("commit", "")
-    about = {"arm": arm, "labelled": config.labelled, "target": config.data.split.target or "", "seed": config.seed}
+    about = {"labelled": config.labelled, "target": config.data.split.target or "", "seed": config.seed}
     return pd.concat(tables, ignore_index=True).assign(**about, part=part, commit=commit)
 
 
