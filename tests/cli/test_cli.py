@@ -334,6 +334,7 @@ def test_results_on_another_hospital_have_a_page_and_those_of_an_adapted_model_a
 
     own.rename(tmp_path / "moved")
     assert f"not at {own} any more" in refused("report", tmp_path / "plain")
+    assert main(["report", str(tmp_path / "moved" / "parts" / "validation")]) == 0  # which lies in the run
     summary = json.loads((tmp_path / "plain" / "summary.json").read_text("utf-8"))
     del summary["run"]
     (tmp_path / "plain" / "summary.json").write_text(json.dumps(summary), "utf-8")

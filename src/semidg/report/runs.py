@@ -121,15 +121,18 @@ def read_run(path: Path) -> Run:
 
 
 def _scored_run(results: Path) -> Path:
-    """The run that results in a folder of their own are of."""
+    """The run that results in a folder of their own are of; if it is not where it was, the one they lie in."""
     run = _json(results / "summary.json").get("run")
+    if isinstance(run, str) and Path(run).is_dir():
+        return Path(run)
+    for folder in results.resolve().parents:
+        if (folder / "run.json").is_file():
+            return folder
     if not isinstance(run, str):
         raise RunError(
             f"{results}: does not say which run was scored; score it again: semidg evaluate RUN --data FOLDER"
         )
-    if not Path(run).is_dir():
-        raise RunError(f"{results}: the run that was scored is not at {run} any more; score it again where it is")
-    return Path(run)
+    raise RunError(f"{results}: the run that was scored is not at {run} any more; score it again where it is")
 
 
 def read_methods(paths: Sequence[Path], baseline: str | None = None) -> list[Method]:
