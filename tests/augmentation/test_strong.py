@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semidg.augmentation.strong import (
+    _blur,
     apply_cutmix,
     apply_photometric,
     sample_cutmix,
@@ -73,6 +74,14 @@ def test_only_images_with_a_sigma_are_blurred_and_grey_levels_are_a_power() -> N
     assert (y[1] - expected[1]).abs().max() > 0.01
     untouched = apply_photometric(x, drawn._replace(sigma=zeros))
     torch.testing.assert_close(untouched, expected, atol=1e-6, rtol=0)
+
+
+def test_to_blur_the_images_with_a_sigma_is_to_blur_all() -> None:
+    """The one on a CPU, the other elsewhere."""
+    x, sigma = images(4), torch.tensor([0, 1.2, 0, 0.4])
+    ones, zeros = torch.ones(4), torch.zeros(4)
+    drawn = draw(x)._replace(contrast=ones, brightness=zeros, gamma=ones, noise=zeros, sigma=sigma)
+    torch.testing.assert_close(apply_photometric(x, drawn), _blur(x, sigma), atol=2e-6, rtol=0)
 
 
 @given(st.integers(2, 6), st.integers(8, 40), st.integers(8, 40), st.integers(0, 10_000))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,19 +61,21 @@ def apply_photometric(images: Tensor, parameters: PhotometricParameters) -> Tens
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = (x - mean) * contrast + mean + brightness
     x = x * (1 + noise * ranks.send(parameters.speckle, device))
-    rows = (parameters.sigma > 0).nonzero().squeeze(1)  # drawn on the CPU: no wait for the device
-    if len(rows):
-        sigma, rows = ranks.send(parameters.sigma[rows], device), ranks.send(rows, device)
-        with torch.autocast(device.type, enabled=False):
-            x[rows] = _blur(x[rows], sigma)
+    with torch.autocast(device.type, enabled=False):
+        if device.type == "cpu":  # a blur takes as long there as all else; elsewhere sizes had better stay the same
+            rows = torch.from_numpy(np.flatnonzero(parameters.sigma.numpy()))
+            if len(rows):
+                x[rows] = _blur(x[rows], parameters.sigma[rows])
+        else:
+            x = _blur(x, ranks.send(parameters.sigma, device))
     return x.clamp(0, 1).to(images.dtype)
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:
-    """Gaussian blur with one standard deviation above 0 an image, separable."""
+    """Gaussian blur with one standard deviation an image, separable; sigma 0 leaves the image as it is."""
     batch, channels, height, width = images.shape
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    kernel = torch.exp(-0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]
     x = images.reshape(1, batch * channels, height, width)
     x = F.conv2d(F.pad(x, (radius, radius, 0, 0), "reflect"), kernel[:, :, None, :], groups=batch * channels)
