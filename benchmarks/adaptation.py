@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.rescored import METRICS, arm_of, gain, holds, read_cases, span, write_cases
 from semidg.config import TrainerConfig
 from semidg.evaluation.comparison import mean_over_parts
 from semidg.experiment.adapt import adapt_bundle
@@ -29,7 +30,6 @@ from semidg.experiment.scoring import score_records
 from semidg.files import read_json
 from semidg.types import Record
 
-_METRICS = ["dice", "nsd", "boundary_f1", "hd95"]
 _CPU = torch.device("cpu")
 
 
@@ -52,16 +52,15 @@ def score(run: Path) -> pd.DataFrame:
         adapted = adapt_bundle(bundle, images, _CPU)
         tables += [_scores(bundle, scored, prepared, "plain"), _scores(adapted, scored, prepared, "adapted")]
     cases = pd.concat(tables, ignore_index=True)
-    arm = run.name.partition("_labelled-")[0]
     commit = read_json(run / "environment.json").get("commit", "")
-    return cases.assign(arm=arm, target=config.data.split.target or "", seed=config.seed, commit=commit)
+    return cases.assign(arm=arm_of(run), target=config.data.split.target or "", seed=config.seed, commit=commit)
 
 
 def _scores(bundle: Bundle, records: Sequence[Record], prepared: Prepared, model: str) -> pd.DataFrame:
     networks = to_inference(bundle.ensemble, _CPU)
     classes, root = bundle.network.classes, prepared.index.root
     cases = score_records(networks, records, prepared.cache, root, classes=classes).tables["mean"]
-    return cases[["id", "domain", "class", "group", *_METRICS]].assign(model=model)
+    return cases[["id", "domain", "class", "group", *METRICS]].assign(model=model)
 
 
 def table(cases: pd.DataFrame) -> str:
@@ -77,9 +76,6 @@ def table(cases: pd.DataFrame) -> str:
         for target in targets:
             of = [own[(own["model"] == m) & (own["target"] == target)]["dice"].mean() for m in ("plain", "adapted")]
             by_target.append("" if np.isnan(of).any() else "{:.1f} to {:.1f}".format(*(100 * value for value in of)))
-        low, high = (100 * value for value in dice["difference_interval"])
-        seeds = dice["interval_seeds"]
-        with_seeds = "-" if seeds is None else "{:+.1f} to {:+.1f}".format(*(100 * value for value in seeds))
         mean = 100 * dice["mean"]
         cells = [
             str(arm),
@@ -87,8 +83,8 @@ def table(cases: pd.DataFrame) -> str:
             str(dice["n"]),
             *by_target,
             f"{mean - 100 * dice['difference']:.1f} to {mean:.1f}",
-            f"{100 * dice['difference']:+.1f} ({low:+.1f} to {high:+.1f})",
-            with_seeds,
+            gain(dice),
+            span(dice["interval_seeds"]),
             f"{100 * (nsd['mean'] - nsd['difference']):.1f} to {100 * nsd['mean']:.1f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -103,15 +99,12 @@ def main() -> None:
     given = parser.parse_args()
     set_threads(TrainerConfig(threads=1))
     path = given.out / "cases.csv.gz"
-    cases = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame()
+    cases = read_cases(path)
     for run in given.runs:
         config = open_config(run)
-        key = (run.name.partition("_labelled-")[0], config.data.split.target or "", config.seed)
-        if len(cases) and key in set(zip(cases["arm"], cases["target"], cases["seed"], strict=True)):
-            continue
-        cases = pd.concat([cases, score(run)], ignore_index=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cases.to_csv(path, index=False, float_format="%.5f", compression={"method": "gzip", "mtime": 0})
+        if not holds(cases, arm=arm_of(run), target=config.data.split.target or "", seed=config.seed):
+            cases = pd.concat([cases, score(run)], ignore_index=True)
+            write_cases(cases, path)
     print(table(cases))
 
 

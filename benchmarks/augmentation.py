@@ -12,12 +12,12 @@ that stand in the table already are passed over.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from benchmarks.rescored import METRICS, arm_of, gain, holds, read_cases, span, write_cases
 from semidg.config import TrainerConfig
 from semidg.evaluation.comparison import mean_over_parts
 from semidg.experiment.bundle import load_bundle, to_inference
@@ -28,7 +28,6 @@ from semidg.experiment.scoring import score_records
 from semidg.files import read_json
 from semidg.networks.ensemble import VIEWS, Ensemble
 
-_METRICS = ["dice", "nsd", "boundary_f1", "hd95"]
 _CPU = torch.device("cpu")
 _RUN = ["arm", "labelled", "target", "seed"]
 
@@ -38,7 +37,7 @@ def score(run: Path, part: str) -> pd.DataFrame:
     config = open_config(run)
     prepared = prepare(config, run)
     networks = load_bundle(run / "model" / "model.safetensors").ensemble.networks
-    arm = run.name.partition("_labelled-")[0]
+    arm = arm_of(run)
     tables = []
     for name in VIEWS:
         scores = score_records(
@@ -50,7 +49,7 @@ def score(run: Path, part: str) -> pd.DataFrame:
         ).tables
         for predictor, of in (("mean", arm), ("network_0", f"{arm}, one network")):
             if predictor in scores:
-                cases = scores[predictor][["id", "domain", "class", "group", *_METRICS]]
+                cases = scores[predictor][["id", "domain", "class", "group", *METRICS]]
                 tables.append(cases.assign(arm=of, augmentation=name))
     commit = read_json(run / "environment.json").get("commit", "")
     about = {"labelled": config.labelled, "target": config.data.split.target or "", "seed": config.seed}
@@ -82,15 +81,15 @@ def table(cases: pd.DataFrame, last: str) -> str:
             for name in names
             for metric in ("dice", "nsd", "hd95")
         }
-        gain = found[last, "dice"]
+        dice = found[last, "dice"]
         cells = [
             f"{100 * float(str(labelled)):g} %",
             str(arm),
             ", ".join(map(str, sorted(set(own["run"])))),
-            str(gain["n"]),
+            str(dice["n"]),
             *(f"{100 * found[name, 'dice']['mean']:.1f}" for name in names),
-            _signed(gain["difference"], gain["difference_interval"]),
-            "-" if gain["interval_seeds"] is None else _span(gain["interval_seeds"]),
+            gain(dice),
+            span(dice["interval_seeds"]),
             " to ".join(f"{100 * found[name, 'nsd']['mean']:.1f}" for name in ("none", last)),
             " to ".join(f"{found[name, 'hd95']['mean']:.0f}" for name in ("none", last)),
         ]
@@ -116,11 +115,10 @@ def against(cases: pd.DataFrame, baseline: str) -> str:
             for name in ("none", "auto")
             for metric in ("dice", "nsd")
         }
-        seeds = found["auto", "dice"]["interval_seeds"]
         cells = [f"{100 * float(str(labelled)):g} %", str(arm), ", ".join(map(str, sorted(shared)))]
-        cells += [_signed(f["difference"], f["difference_interval"]) for k, f in found.items() if k[1] == "dice"]
-        cells.append("-" if seeds is None else _span(seeds))
-        cells += [_signed(f["difference"], f["difference_interval"]) for k, f in found.items() if k[1] == "nsd"]
+        cells += [gain(found[name, "dice"]) for name in ("none", "auto")]
+        cells.append(span(found["auto", "dice"]["interval_seeds"]))
+        cells += [gain(found[name, "nsd"]) for name in ("none", "auto")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -128,14 +126,6 @@ def against(cases: pd.DataFrame, baseline: str) -> str:
 def _parts(cases: pd.DataFrame, augmentation: str) -> list[pd.DataFrame]:
     own = cases[cases["augmentation"] == augmentation]
     return [of for _, of in own.groupby("target", sort=True)]
-
-
-def _span(interval: Sequence[float]) -> str:
-    return "{:+.1f} to {:+.1f}".format(*(100 * value for value in interval))
-
-
-def _signed(value: float, interval: Sequence[float] | None) -> str:
-    return f"{100 * value:+.1f}" + (f" ({_span(interval)})" if interval else "")
 
 
 def main() -> None:
@@ -150,17 +140,14 @@ def main() -> None:
     given = parser.parse_args()
     set_threads(TrainerConfig())
     path = given.out / "cases.csv.gz"
-    cases = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame()
+    cases = read_cases(path)
     for run in given.runs:
         config = open_config(run)
-        about = (run.name.partition("_labelled-")[0], config.labelled, config.data.split.target or "", config.seed)
+        about = {"labelled": config.labelled, "target": config.data.split.target or "", "seed": config.seed}
         for part in ("validation",) if given.part == "validation" else ("validation", "test"):
-            done = set(zip(*(cases[key] for key in (*_RUN, "part")), strict=True)) if len(cases) else set()
-            if (*about, part) in done:
-                continue
-            cases = pd.concat([cases, score(run, part)], ignore_index=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cases.to_csv(path, index=False, float_format="%.5f", compression={"method": "gzip", "mtime": 0})
+            if not holds(cases, arm=arm_of(run), part=part, **about):
+                cases = pd.concat([cases, score(run, part)], ignore_index=True)
+                write_cases(cases, path)
     print("Validation parts\n")
     print(table(cases[cases["part"] == "validation"], "scales"))
     if (cases["part"] == "test").any():

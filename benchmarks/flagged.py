@@ -26,7 +26,8 @@ import torch
 import yaml
 
 from benchmarks.planted import report
-from semidg.config import ExperimentConfig, load_config, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import load_config, parse_config
 from semidg.data.index import Index, index_data
 from semidg.data.lists import Split, count_parts, count_twins, write_split
 from semidg.data.splits import make_split

@@ -26,7 +26,8 @@ from PIL import Image
 
 from benchmarks.plant_errors import KINDS, plant
 from benchmarks.planted_scores import candidates
-from semidg.config import ExperimentConfig, load_config, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import load_config, parse_config
 from semidg.data.images import resize_mask
 from semidg.data.index import build_index, read_index
 from semidg.data.phantom import write_phantom

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from benchmarks.figure import Figure, figure
 from semidg.cli import main as semidg
-from semidg.config import TrainerConfig, load_config
+from semidg.config import TrainerConfig
+from semidg.config_file import load_config
 from semidg.data.images import read_image, read_mask, resize_image, resize_mask
 from semidg.data.phantom import write_phantom
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.pictures import write_images
-from semidg.config import ExperimentConfig, load_config, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import load_config, parse_config
 from semidg.experiment.device import choose_precision, has_bf16, keep_freed_memory, set_threads
 from semidg.experiment.distributed import Place
 from semidg.experiment.engine import make_trainer, quiet, signals_restored

@@ -19,7 +19,7 @@ from benchmarks.figure import Figure, figure
 from benchmarks.process import in_child
 from benchmarks.training import seconds
 from semidg.cli import wait_briefly
-from semidg.config import load_config
+from semidg.config_file import load_config
 from semidg.experiment.device import keep_freed_memory, usable_cores
 from semidg.networks.factory import make_network
 

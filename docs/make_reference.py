@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from semidg.config import ExperimentConfig, load_config, presets
+from semidg.config import ExperimentConfig
+from semidg.config_file import load_config, presets
 from semidg.method_config import METHOD_CONFIGS
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"

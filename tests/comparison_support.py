@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from semidg.config import dump_config
+from semidg.config_file import dump_config
 from semidg.experiment.compare import Part, run_folder, scores_folder
 from semidg.experiment.comparison_file import Comparison, parse_comparison
 from semidg.experiment.grid import Cell

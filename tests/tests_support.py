@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semidg.config import ExperimentConfig, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import parse_config
 
 
 def tiny_config(root: Path | None = None, **changes: object) -> ExperimentConfig:

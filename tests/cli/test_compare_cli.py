@@ -20,7 +20,7 @@ from comparison_support import FAKE
 from semidg.cli import main
 from semidg.cli.compare import CompareOptions, again, split_overrides
 from semidg.cli.options import parse
-from semidg.config import dump_config, load_config
+from semidg.config_file import dump_config, load_config
 from semidg.experiment import compare as grid_module
 from semidg.experiment import executors
 from tests_support import tiny_config

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.exclude import read_exclusions
 from semidg.data.index import build_index
 from semidg.data.splits import make_split, write_split

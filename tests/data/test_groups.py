@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.groups import pattern_groups, unite
 from semidg.data.index import build_index
 from semidg.data.splits import make_split

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.dataset import open_cache
 from semidg.data.index import build_index, read_index, write_index
 from semidg.data.masks import Coding, labels, majority, unite

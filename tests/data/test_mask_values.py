@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from semidg.cli import main
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.dataset import open_cache
 from semidg.data.dicom import read_labels
 from semidg.data.images import read_mask

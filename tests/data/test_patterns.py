@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.support import save, square, texture
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.index import build_index, read_index, write_index
 from semidg.data.patterns import Pattern
 from semidg.data.suggest import suggest_patterns

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation, label
 
-from semidg.config import load_config
+from semidg.config_file import load_config
 from semidg.data.index import build_index
 from semidg.data.phantom import SCANNERS, write_phantom
 from semidg.data.phantom_cardiac import CLASS_NAMES, PALETTE, simulate_heart

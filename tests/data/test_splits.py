@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.draw import nearest_sum
 from semidg.data.index import Index, build_index
 from semidg.data.splits import PARTS, Split, make_split, read_split, write_split

@@ -87,7 +87,7 @@ def test_an_index_has_the_styles_as_domains_and_keeps_classes_and_groups(tmp_pat
 
 @pytest.mark.parametrize("value", ["styles", "styles:1", "styles:0", "styles:x", "style:3", "styles:100"])
 def test_other_domains_are_refused(value: str) -> None:
-    from semidg.config import parse_config
+    from semidg.config_file import parse_config
 
     with pytest.raises(ConfigError, match=r"data\.domains"):
         parse_config({"data": {"domains": value}}, "test")

@@ -16,7 +16,7 @@ import yaml
 from semidg.cli import VERBS
 from semidg.cli.compare import split_overrides
 from semidg.cli.options import base_config, parse, parse_with_config, value_of
-from semidg.config import known_keys, parse_config, presets
+from semidg.config_file import known_keys, parse_config, presets
 from semidg.experiment.comparison_file import parse_comparison
 from semidg.experiment.grid import expand
 from semidg.method_config import METHOD_CONFIGS, BoundaryConfig, ContrastiveConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data_config import SplitConfig
 from semidg.errors import ConfigError
 from semidg.evaluation.protocols import PROTOCOLS, protocol_of, published_truth, target_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from comparison_support import FAKE, comparison, finish, make_cases
-from semidg.config import dump_config
+from semidg.config_file import dump_config
 from semidg.errors import RunError
 from semidg.experiment import compare as grid_module
 from semidg.experiment import executors

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from semidg.cli import main
-from semidg.config import dump_config
+from semidg.config_file import dump_config
 from semidg.errors import ConfigError
 from semidg.experiment.estimate import Estimate, estimate, estimate_text
 from semidg.experiment.run import train

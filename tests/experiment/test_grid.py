@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comparison_support import comparison
-from semidg.config import load_config
+from semidg.config_file import load_config
 from semidg.errors import ConfigError
 from semidg.experiment.comparison_file import (
     Comparison,

@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from killed import exit_code, train_until
-from semidg.config import dump_config, parse_config
+from semidg.config_file import dump_config, parse_config
 from semidg.errors import ConfigError, NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.metrics import LESION_COUNTS, METRICS, MM_METRICS
 from semidg.experiment import executors

@@ -10,7 +10,7 @@ import pytest
 
 from comparison_support import comparison
 from semidg.cli import main
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.errors import ConfigError, DataError, SplitError
 from semidg.experiment.grid import expand
 from semidg.experiment.prepare import prepare

@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from semidg.cli import main
-from semidg.config import ExperimentConfig, known_keys
+from semidg.config import ExperimentConfig
+from semidg.config_file import known_keys
 from semidg.errors import ConfigError, RunError, SemidgError
 from semidg.experiment import loggers
 from semidg.experiment.loggers import Trackers, flat, open_trackers

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from semidg.config import load_config
+from semidg.config_file import load_config
 from semidg.experiment.run import train
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from semidg.augmentation.strong import apply_cutmix, sample_cutmix
-from semidg.config import ExperimentConfig, LabelledViewConfig, parse_config
+from semidg.config import ExperimentConfig, LabelledViewConfig
+from semidg.config_file import parse_config
 from semidg.errors import ConfigError
 from semidg.method_config import METHOD_CONFIGS, RampConfig
 from semidg.methods import METHODS

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
 import semidg.methods
-from semidg.config import ExperimentConfig, NetworkConfig, parse_config
+from semidg.config import ExperimentConfig, NetworkConfig
+from semidg.config_file import parse_config
 from semidg.errors import ConfigError
 from semidg.experiment import bundle
 from semidg.experiment.run import train

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from semidg.config import dump_config
+from semidg.config_file import dump_config
 from semidg.data.index import build_index, write_index
 from semidg.data.lists import write_split
 from semidg.data.splits import make_split

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from semidg.cli import main
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.evaluation.confidence import Calibration
 from semidg.experiment.bundle import Bundle, load_bundle, save_bundle, to_inference
 from semidg.networks.ensemble import Ensemble

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from semidg.cli.data import DataOptions
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import load_config
+from semidg.config_file import load_config
 from semidg.data_config import DataConfig
 from semidg.errors import ConfigError
 

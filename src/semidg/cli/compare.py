@@ -15,7 +15,8 @@ import yaml
 
 from semidg.cli.grid_progress import GridProgress, duration
 from semidg.cli.options import parse
-from semidg.config import ExperimentConfig, dump_config, known_keys, load_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import dump_config, known_keys, load_config
 from semidg.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import tyro
 
 from semidg.cli.options import parse
 from semidg.cli.progress import Bars
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data_config import DataConfig, LayoutName
 
 if TYPE_CHECKING:

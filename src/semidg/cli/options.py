@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import tyro
 from pydantic import BaseModel, create_model
 
-from semidg.config import ExperimentConfig, load_config, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import load_config, parse_config
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:

@@ -12,7 +12,7 @@ import tyro
 
 from semidg.cli.options import base_config, parse_with_config, value_of
 from semidg.cli.progress import Bars
-from semidg.config import dump_config, presets
+from semidg.config_file import dump_config, presets
 from semidg.errors import ConfigError
 from semidg.method_config import METHOD_CONFIGS
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.config import parse_config
+from semidg.config_file import parse_config
 from semidg.data.duplicates import THUMBNAIL, thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.groups import pattern_groups, unite

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from semidg.config import dump_config
+from semidg.config_file import dump_config
 from semidg.errors import ConfigError, RunError
 from semidg.experiment.executors import Executor, Job
 from semidg.experiment.grid import Cell, differing_keys

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from semidg.config import dump_config, load_config, parse_mapping, presets
+from semidg.config_file import dump_config, load_config, parse_mapping, presets
 from semidg.errors import ConfigError
 from semidg.method_config import Model
 

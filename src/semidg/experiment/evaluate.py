@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from semidg.config import Augmentation, ExperimentConfig, parse_config
+from semidg.config import Augmentation, ExperimentConfig
+from semidg.config_file import parse_config
 from semidg.data.dataset import ImageCache
 from semidg.data.duplicates import near_duplicate_groups, thumbnail
 from semidg.data.index import Index, index_data, write_index

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from semidg.config import ExperimentConfig, dump_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import dump_config
 from semidg.data.draw import Stratum, make_groups
 from semidg.data.index import Index, read_index, write_index
 from semidg.data.lists import Split, read_split, write_split

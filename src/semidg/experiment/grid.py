@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semidg.config import ExperimentConfig, known_keys, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import known_keys, parse_config
 from semidg.errors import ConfigError
 from semidg.experiment.comparison_file import Arm, Comparison
 from semidg.method_config import METHOD_CONFIGS

@@ -19,7 +19,8 @@ from typing import Any, cast
 
 import pandas as pd
 
-from semidg.config import ExperimentConfig, dump_config, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import dump_config, parse_config
 from semidg.errors import ConfigError, RunError
 from semidg.experiment.cases import TEXTS
 from semidg.experiment.compare import Part, run_folder, scores_folder, status

@@ -50,7 +50,7 @@ def main(folder: Path) -> int:
     events = _Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # a library that prints must not be taken for an event
     when_gone(os.getppid(), lambda: os._exit(128 + signal.SIGTERM))
-    from semidg.config import parse_config
+    from semidg.config_file import parse_config
     from semidg.errors import SemidgError
     from semidg.experiment.run import Stopped, train
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 
 import semidg
-from semidg.config import ExperimentConfig, dump_config, load_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import dump_config, load_config
 from semidg.errors import NonFiniteLossError, RunError, SplitError
 from semidg.evaluation.protocols import protocol_of
 from semidg.experiment import checkpoint

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from semidg.config import ExperimentConfig, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import parse_config
 from semidg.data.index import index_data
 from semidg.data.layouts import Choices
 from semidg.data.roots import find

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from semidg.config import ExperimentConfig, load_config, parse_config
+from semidg.config import ExperimentConfig
+from semidg.config_file import load_config, parse_config
 from semidg.data.phantom import write_phantom
 from semidg.data.reading import record_image, record_mask
 from semidg.errors import RunError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from semidg.config import dump_config
+from semidg.config_file import dump_config
 from semidg.report import charts, wording
 from semidg.report.blocks import (
     Charts,
