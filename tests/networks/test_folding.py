@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from semidg.config import NetworkConfig
+from semidg.networks.compilation import compile_networks
+from semidg.networks.ema import MovingAverage, make_teacher
 from semidg.networks.factory import NetworkOutput, SegmentationNetwork, make_network
-from semidg.networks.folding import fold_batch_norms
+from semidg.networks.folding import Folded, fold_batch_norms
+from semidg.networks.norm import synchronise
 
 
 def trained(network: nn.Module) -> nn.Module:
@@ -89,6 +92,66 @@ def test_a_convolution_that_feeds_something_else_is_not_folded() -> None:
         assert torch.equal(network(x).logits, folded(x).logits)
     straight = fold_batch_norms(trained(SegmentationNetwork(_Model(forks=False), 3)).eval())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in straight.modules())
+
+
+def network_of(encoder: str, seed: int = 0) -> nn.Module:
+    return trained(make_network(NetworkConfig(encoder=encoder, weights="none"), 3, seed))
+
+
+def near(a: NetworkOutput, b: NetworkOutput) -> bool:
+    return all(float((x - y).abs().max() / y.abs().max()) <= 2e-5 for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18"])
+@torch.no_grad()
+def test_a_folded_average_follows_whatever_writes_to_it(encoder: str) -> None:
+    student = network_of(encoder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = make_teacher(student)
+    names = [name for name, _ in teacher.named_parameters()]
+    x = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)).contiguous(
+        memory_format=torch.channels_last
+    )
+    folded, average = Folded(teacher), MovingAverage(teacher, student)
+    assert folded.network is not teacher
+    few = [sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (folded.network, teacher)]
+    assert 0 < few[0] < few[1], "the deepest ones are left"
+    assert near(folded(x), teacher(x))
+    first = teacher(x)
+    for parameter in student.parameters():
+        parameter.add_(0.05 * parameter.abs().mean())
+    average.move(0.5, 100)
+    assert not near(first, teacher(x)), "it has moved"
+    assert near(folded(x), teacher(x))
+    teacher.load_state_dict(network_of(encoder, 1).state_dict())
+    assert near(folded(x), teacher(x))
+    for norm in teacher.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_var.mul_(1.5)  # type: ignore[union-attr]
+    assert near(folded(x), teacher(x))
+    assert [name for name, _ in teacher.named_parameters()] == names, "the average itself is left alone"
+
+
+@torch.no_grad()
+def test_a_folded_average_in_bf16_is_as_near_to_32_bit_as_the_average() -> None:
+    teacher = network_of("tf_efficientnet_lite0").eval()
+    x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(2))
+    folded, exact = Folded(teacher), torch.softmax(teacher(x).logits, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        errors = [(torch.softmax(n(x).logits.float(), 1) - exact).abs().mean() for n in (folded, teacher)]
+    assert 0 < errors[0] < 1.5 * errors[1]
+
+
+@torch.no_grad()
+def test_averages_of_several_ranks_fold_and_compiled_ones_stay() -> None:
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    over_ranks = network_of("resnet18").eval()
+    synchronise(over_ranks)
+    assert Folded(over_ranks).network is not over_ranks
+    assert near(Folded(over_ranks)(x), over_ranks(x))
+    compiled = network_of("resnet18").eval()
+    compile_networks([compiled], "eager")
+    assert Folded(compiled).network is compiled
+    assert fold_batch_norms(compiled) is compiled
 
 
 def test_other_modules_are_left_alone() -> None:

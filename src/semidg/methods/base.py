@@ -18,6 +18,7 @@ from semidg.method_config import BoundaryConfig, FourierConfig, StrongConfig
 from semidg.networks.ema import MovingAverage, make_teacher
 from semidg.networks.ensemble import Ensemble
 from semidg.networks.factory import NetworkOutput, SegmentationNetwork
+from semidg.networks.folding import Folded
 from semidg.networks.heads import EdgeHead, feature_channels
 from semidg.objectives.boundary import boundary_loss, edge_loss, hausdorff_loss, signed_distance
 from semidg.objectives.supervised import supervised_loss
@@ -42,6 +43,7 @@ class Method(nn.Module, ABC):
         self.decay = teacher
         self.teachers = nn.ModuleList(make_teacher(n) for n in networks) if teacher else None
         self._averages: list[MovingAverage] | None = None
+        self._folded: list[Folded] | None = None
         #: For each kind a head a network: trained, kept in checkpoints, no part of what predicts.
         self.heads = nn.ModuleDict()
         self.boundary = boundary
@@ -102,6 +104,13 @@ class Method(nn.Module, ABC):
             self.teachers.eval()
         return self
 
+    def average(self, network: int = 0) -> Folded:
+        """The moving average of a network as it labels: the numbers of ``teachers[network]``, but for rounding."""
+        assert self.teachers is not None
+        if self._folded is None:
+            self._folded = [Folded(teacher) for teacher in self.teachers]
+        return self._folded[network]
+
     def ensemble(self) -> Ensemble:
         """The networks that predict: the teachers where there are some, else the networks."""
         return Ensemble(self.networks if self.teachers is None else self.teachers)
@@ -120,7 +129,7 @@ class Method(nn.Module, ABC):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Method:
         """To another device or type: PyTorch makes other buffers."""
-        self._averages = None
+        self._averages = self._folded = None
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
 

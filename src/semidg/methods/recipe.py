@@ -60,15 +60,15 @@ class RecipeMethod(Method):
 
         The latter is a second forward of a network in a step: eval mode cannot share that of train mode.
         """
-        teacher = (self.networks if self.teachers is None else self.teachers)[network]
-        device, training = images.device.type, teacher.training
+        device, learner = images.device.type, self.networks[network]
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         # without cache: some releases of PyTorch keep the half-precision weights of this forward, which have no graph,
         # and the forward that learns would get them
         with torch.autocast(device, dtype, enabled, cache_enabled=False):
-            if training:  # a walk over all modules, for nothing where it is an average
-                teacher.eval()
-            logits = teacher(images).logits
-            if training:
-                teacher.train()
+            if self.teachers is not None:
+                logits = self.average(network)(images).logits
+            else:
+                training = learner.training
+                logits = learner.eval()(images).logits
+                learner.train(training)
         return log_probabilities(logits)

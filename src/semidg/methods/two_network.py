@@ -128,7 +128,7 @@ class TwoNetworkMethod(Method):
             label_strong = log_strong.max(1).indices  # argmax is far slower
             if self.teachers is not None:
                 # the teacher sees the plain images; its labels are then cut and mixed like the views
-                log_teacher = apply_cutmix(log_probabilities(self.teachers[k](unlabelled).logits), views.cutmix)
+                log_teacher = apply_cutmix(log_probabilities(self.average(k)(unlabelled).logits), views.cutmix)
                 best, label = log_teacher.max(1)
                 label_weak = label
             else:

@@ -51,14 +51,13 @@ class UAMT(RecipeMethod):
     @torch.no_grad()
     def uncertainty(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """u, (B, H, W) in [0, log K]: all T passes in one forward of the teacher. images: (B, C, H, W)."""
-        assert self.teachers is not None
-        passes, noise = self.config.passes, self.config.noise
+        average, passes, noise = self.average(), self.config.passes, self.config.noise
         count = len(images) * ranks.world()
         drawn = torch.randn(passes, count, *images.shape[1:], generator=generator).clamp_(-2, 2) * noise
         drawn = ranks.own(drawn, 1).flatten(0, 1)
         noisy = images.repeat(passes, 1, 1, 1) + ranks.send(drawn, images.device)
-        with dropout_on(self.teachers[0]):
-            q = log_probabilities(self.teachers[0](noisy).logits).exp()
+        with dropout_on(average.network):
+            q = log_probabilities(average(noisy).logits).exp()
         return entropy(q.reshape(passes, len(images), *q.shape[1:]).mean(0))
 
 

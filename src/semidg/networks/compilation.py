@@ -28,6 +28,11 @@ def compile_networks(networks: Iterable[nn.Module], backend: str = "inductor") -
             part.compile(dynamic=False, backend=backend)
 
 
+def is_compiled(network: nn.Module) -> bool:
+    """Whether ``compile_networks`` compiled it: a copy of it would not be."""
+    return any(module._compiled_call_impl is not None for module in network.modules())
+
+
 def uncompiled(compiled: bool) -> AbstractContextManager[object]:
     """Inside it networks compute as if they were not compiled: scoring has batches of other sizes, each of which would
     be compiled for a few uses. compiled: whether they are; else nothing is done, and no compiler imported."""

@@ -47,7 +47,7 @@ def allow_single_values(module: nn.Module) -> None:
             norm.__class__ = SingleValueBatchNormAct2d
 
 
-class _OverRanks(nn.BatchNorm2d):
+class OverRanks(nn.BatchNorm2d):
     """BatchNorm whose statistics in train mode are those of the images of all ranks; ``nn.SyncBatchNorm`` does the same
     on a GPU alone, and not for the layers of timm."""
 
@@ -87,6 +87,6 @@ class _OverRanks(nn.BatchNorm2d):
 def synchronise(module: nn.Module) -> None:
     """Make every BatchNorm of a network one over all ranks; parameters and names stay as they are."""
     for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d) and not isinstance(norm, _OverRanks):
+        if isinstance(norm, nn.BatchNorm2d) and not isinstance(norm, OverRanks):
             kind = type(norm)
-            norm.__class__ = type(f"{kind.__name__}OverRanks", (_OverRanks, kind), {})
+            norm.__class__ = type(f"{kind.__name__}OverRanks", (OverRanks, kind), {})
