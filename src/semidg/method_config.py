@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -41,7 +41,7 @@ class StrongConfig(Model):
 class RampConfig(Model):
     """w(t), the weight of the unsupervised terms: 0, then a sigmoid ramp, then ``maximum``."""
 
-    warmup: Fraction = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Part of the training with w = 0."""
     end: Fraction = 0.4
     """Part of the training at which w reaches ``maximum``."""
@@ -128,6 +128,15 @@ class DualLevelMethod(_TwoNetworkMethod):
     """a_net: KL divergence between the networks; 0 switches it off."""
     between: Literal["averaged", "cross_view"] = "averaged"
     """averaged: equations 8 and 9; cross_view: what the report's code computes."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> DualLevelMethod:
+        if self.view_dice and not self.view_weight:
+            raise ValueError(
+                f"method.view_dice {self.view_dice:g} is a part of the term between views, which method.view_weight 0 "
+                "switches off; give that a weight, or leave view_dice out"
+            )
+        return self
 
 
 class RecipeConfig(_Method):
@@ -245,6 +254,12 @@ class CrossLightMethod(StrongRecipeConfig):
     paste_view: Literal["strong", "weak"] = "strong"
     """strong: these rectangles are in another light too, with a draw of their own; weak: as the labelled images of the
     batch are, which labelled_view may have changed already."""
+
+    @model_validator(mode="after")
+    def _two(self) -> CrossLightMethod:
+        if self.networks == 1 and self.labels == "cross":
+            raise ValueError("method.labels cross is between two networks; leave it out, or set method.networks 2")
+        return self
 
 
 MethodConfig = Annotated[

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from semidg.config import NetworkConfig
+from semidg.errors import ConfigError
 from semidg.method_config import METHOD_CONFIGS
 from semidg.methods import make_method
 from semidg.types import Batch, Progress
@@ -146,3 +147,16 @@ def test_without_a_ramp_nothing_but_the_supervised_part_is_listed(name: str) -> 
     values = {"name": name, "ramp": {"maximum": 0.0}, "boundary": {"edge_weight": 1.0}}
     assert make_method(tiny_config(method=values)).terms == ("supervised", "edge")
     assert set(step(values)) == {"supervised", "edge", "predicted"}
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ({"name": "crosslight", "networks": 1, "labels": "cross"}, r"method\.labels cross is between two networks"),
+        ({"name": "dual_level", "view_weight": 0, "view_dice": 0.5}, r"method\.view_dice 0\.5 is a part of the term"),
+        ({"name": "epl", "ramp": {"warmup": 1.0}}, r"ramp\.warmup.*less than 1"),
+    ],
+)
+def test_a_switch_that_could_do_nothing_is_refused(method: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        tiny_config(method=method)

@@ -45,7 +45,6 @@ class CrossLight(RecipeMethod):
         """``strong``."""
         c = self.config
         said = [self.say(batch.unlabelled, k) for k in range(len(self.networks))]
-        # cross: of two networks the other one, of one itself
         targets = said[::-1] if c.labels == "cross" else [torch.stack(said).mean(0)] * len(said)
         outputs, losses = [], []
         for k, q in enumerate(targets):
