@@ -29,6 +29,7 @@ from semidg.experiment.loaders import training_loader
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import prepare
 from semidg.methods import crosslight, two_network
+from semidg.networks.folding import Folded
 
 PREFIX = "semidg: "
 BACKWARD = "autograd::engine::evaluate_function: "
@@ -64,26 +65,26 @@ def region(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def regions_of_methods() -> Iterator[None]:
-    """Views as the methods call them."""
-    places: list[tuple[Any, str]] = [
-        (two_network, "make_views"),
-        (two_network, "apply_cutmix"),
-        (crosslight, "make_views"),
-        (crosslight, "apply_cutmix"),
-        (crosslight, "strong_labelled"),
-        (crosslight.CrossLight, "paste"),
+    """Views and averages as the methods call them."""
+    places: list[tuple[Any, str, str]] = [
+        (two_network, "make_views", "views"),
+        (two_network, "apply_cutmix", "views"),
+        (crosslight, "make_views", "views"),
+        (crosslight, "apply_cutmix", "views"),
+        (crosslight, "strong_labelled", "views"),
+        (crosslight.CrossLight, "paste", "views"),
+        (Folded, "__call__", "averages, forward"),
     ]
     with contextlib.ExitStack() as stack:
-        for place, name in places:
-            stack.enter_context(mock.patch.object(place, name, region("views", getattr(place, name))))
+        for place, name, of in places:
+            stack.enter_context(mock.patch.object(place, name, region(of, getattr(place, name))))
         yield
 
 
 def mark(trainer: L.Trainer, module: MethodModule) -> None:
     """Give the parts of a training their regions."""
-    for networks, name in ((module.method.networks, "students"), (module.method.teachers or [], "averages, forward")):
-        for network in networks:
-            network.forward = region(name, network.forward)  # type: ignore[method-assign]
+    for network in module.method.networks:
+        network.forward = region("students", network.forward)  # type: ignore[method-assign]
     replaced: nn.Module = module
     for owner, method, name in (
         (module.method, "losses", "losses"),

@@ -51,7 +51,8 @@ def test_the_bare_side_has_the_passes_of_the_step(phantom: Path, batch: Batch, n
     assert method.teachers is not None
     seen: dict[str, list[tuple[int, int, bool]]] = {"step": [], "bare": []}
     side = "step"
-    for kind, networks in enumerate((method.networks, method.teachers)):
+    labelling = [method.average(k).network for k in range(len(method.networks))]  # what the step calls
+    for kind, networks in enumerate((method.networks, [*method.teachers, *labelling])):
         for network in networks:
             network.register_forward_pre_hook(
                 lambda _, images, kind=kind: seen[side].append((kind, len(images[0]), torch.is_grad_enabled()))
