@@ -110,17 +110,39 @@ def against(cases: pd.DataFrame, baseline: str) -> str:
         if arm == baseline or not shared:
             continue
         ours, theirs = (of[of["run"].isin(shared)] for of in (own, other))
-        found = {
-            (name, metric): mean_over_parts(_parts(ours, name), _parts(theirs, name), metric)
-            for name in ("none", "auto")
-            for metric in ("dice", "nsd")
-        }
         cells = [f"{100 * float(str(labelled)):g} %", str(arm), ", ".join(map(str, sorted(shared)))]
-        cells += [gain(found[name, "dice"]) for name in ("none", "auto")]
-        cells.append(span(found["auto", "dice"]["interval_seeds"]))
-        cells += [gain(found[name, "nsd"]) for name in ("none", "auto")]
+        cells += _differences(ours, theirs)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def more_labels(cases: pd.DataFrame) -> str:
+    """A row for each arm and part of the labels but its largest: what the largest has over it, in the seeds that both
+    have, both plain and both with ``auto``."""
+    lines = ["| arm | labelled | seeds | Dice, none | Dice, auto | with seeds | NSD, none | NSD, auto |"]
+    lines.append("|" + "---|" * 8)
+    for arm, own in cases.rename(columns={"seed": "run"}).groupby("arm", sort=True):
+        by_part = {float(str(labelled)): rows for labelled, rows in own.groupby("labelled")}
+        most = max(by_part)
+        for labelled in sorted(set(by_part) - {most}):
+            shared = set(by_part[most]["run"]) & set(by_part[labelled]["run"])
+            if shared:
+                pair = (by_part[of][by_part[of]["run"].isin(shared)] for of in (most, labelled))
+                cells = [str(arm), f"{100 * most:g} % minus {100 * labelled:g} %", ", ".join(map(str, sorted(shared)))]
+                lines.append("| " + " | ".join(cells + _differences(*pair)) + " |")
+    return "\n".join(lines)
+
+
+def _differences(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+    """Cells of the differences, both plain and both with ``auto``: Dice, with seeds, NSD."""
+    found = {
+        (name, metric): mean_over_parts(_parts(ours, name), _parts(theirs, name), metric)
+        for name in ("none", "auto")
+        for metric in ("dice", "nsd")
+    }
+    cells = [gain(found[name, "dice"]) for name in ("none", "auto")]
+    cells.append(span(found["auto", "dice"]["interval_seeds"]))
+    return cells + [gain(found[name, "nsd"]) for name in ("none", "auto")]
 
 
 def _parts(cases: pd.DataFrame, augmentation: str) -> list[pd.DataFrame]:
@@ -156,6 +178,8 @@ def main() -> None:
         print(table(test, "auto"))
         print(f"\nAgainst {given.baseline}\n")
         print(against(test, given.baseline))
+        print("\nMore labels\n")
+        print(more_labels(test))
         chosen = test[test["augmentation"] == "auto"].drop_duplicates(_RUN)["chosen"].value_counts()
         print("\nauto chose " + ", ".join(f"{name} {count} times" for name, count in chosen.items()))
 

@@ -168,6 +168,7 @@ def test_the_printed_tables_of_test_time_augmentation_come_out_of_the_cases(name
     tables = [augmentation.table(test, "auto"), augmentation.against(test, "supervised, one network")]
     if name == "augmentation":
         tables.append(augmentation.against(test, "supervised"))
+        tables.append(augmentation.more_labels(test))
         tables.append(augmentation.table(cases[cases["part"] == "validation"], "scales"))
     text = (ROOT / "docs" / "results.md").read_text("utf-8")
     for made in tables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-from benchmarks.augmentation import against, table, with_auto
+from benchmarks.augmentation import against, more_labels, table, with_auto
 
 COLUMNS = ["arm", "labelled", "target", "seed", "part", "augmentation", "id", "group", "dice", "nsd", "hd95"]
 
@@ -55,3 +55,11 @@ def test_arms_are_compared_with_the_same_augmentation() -> None:
     (line,) = against(with_auto(cases()), "supervised").splitlines()[2:]
     assert line.startswith("| 25 % | fixmatch | 0, 1 | +10.0 (+10.0 to +10.0) | +10.0 (+10.0 to +10.0) |")
     assert line.endswith("| +5.0 (+5.0 to +5.0) | +5.0 (+5.0 to +5.0) |")
+
+
+def test_the_largest_part_of_the_labels_is_compared_with_the_others_of_the_same_arm() -> None:
+    less, more = cases(), cases()
+    more = more[(more["arm"] == "supervised") & (more["seed"] == 0)].assign(labelled=1.0)
+    more["dice"] += 0.07
+    (line,) = more_labels(with_auto(pd.concat([less, more]))).splitlines()[2:]
+    assert line.startswith("| supervised | 100 % minus 25 % | 0 | +7.0 (+7.0 to +7.0) | +7.0 (+7.0 to +7.0) | - |")
