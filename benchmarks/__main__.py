@@ -36,6 +36,7 @@ from semidg.files import write_text
 BENCHMARKS = (
     "step",
     "reference",
+    "averages",
     "convolutions",
     "waiting",
     "fourier",

@@ -24,7 +24,7 @@ from tests_support import tiny_config
 
 @pytest.mark.parametrize(
     ("name", "targets"),
-    [("evaluation", set()), ("fourier", {0.05}), ("loader", {0.97, 0.85}), ("step", set())],
+    [("evaluation", set()), ("fourier", {0.05}), ("loader", {0.97, 0.85}), ("step", set()), ("averages", set())],
 )
 def test_quick_figures_are_figures(name: str, targets: set[float]) -> None:
     threads = torch.get_num_threads()
