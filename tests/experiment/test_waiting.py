@@ -24,7 +24,7 @@ from semidg.experiment.loaders import training_loader
 from semidg.experiment.module import MethodModule
 from semidg.experiment.prepare import prepare
 from semidg.methods import METHODS, make_method
-from semidg.methods.base import Method, strong_labelled
+from semidg.methods.base import strong_labelled
 from semidg.types import Batch, Progress
 from small_networks import small_pair
 from tests_support import tiny_config
@@ -53,8 +53,8 @@ class Copies(TorchDispatchMode):
         return result
 
 
-def on_a_gpu(method: Method, mode: FakeTensorMode) -> None:
-    for module in method.modules():
+def on_a_gpu(network: torch.nn.Module, mode: FakeTensorMode) -> None:
+    for module in network.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 moved = mode.from_tensor(parameter.detach()).to("cuda")
@@ -92,9 +92,12 @@ def test_losses_and_teachers_wait_for_nothing(case: dict[str, Any], monkeypatch:
     config = tiny_config(method=case)
     method = make_method(config).train()
     module = MethodModule(method, config)
+    # what is made once, in the first step, may look at values: here the copies with their BatchNorms folded
+    averages = [method.average(k) for k in range(len(method.teachers or ()))]
     mode, copies = FakeTensorMode(allow_non_fake_inputs=True), Copies()
     with mode, torch.no_grad():
-        on_a_gpu(method, mode)
+        for network in (method, *(average.network for average in averages)):
+            on_a_gpu(network, mode)
         with copies:
             moved = module.transfer_batch_to_device(batch(), torch.device("cuda"), 0)
             moved = strong_labelled(moved, LabelledViewConfig(probability=0.5), LATE.generator())
