@@ -60,7 +60,7 @@ class RecipeMethod(Method):
 
         The latter is a second forward of a network in a step: eval mode cannot share that of train mode.
         """
-        device, learner = images.device.type, self.networks[network]
+        device = images.device.type
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         # without cache: some releases of PyTorch keep the half-precision weights of this forward, which have no graph,
         # and the forward that learns would get them
@@ -68,6 +68,7 @@ class RecipeMethod(Method):
             if self.teachers is not None:
                 logits = self.average(network)(images).logits
             else:
+                learner = self.networks[network]
                 training = learner.training
                 logits = learner.eval()(images).logits
                 learner.train(training)

@@ -29,7 +29,7 @@ def compile_networks(networks: Iterable[nn.Module], backend: str = "inductor") -
 
 
 def is_compiled(network: nn.Module) -> bool:
-    """Whether ``compile_networks`` compiled it: a copy of it would not be."""
+    """Whether ``compile_networks`` compiled it; a copy of it is not."""
     return any(module._compiled_call_impl is not None for module in network.modules())
 
 

@@ -37,9 +37,10 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     """A copy of a network in eval mode that gives the same numbers, but for rounding, in less time.
 
     Which convolution is before which BatchNorm is seen by one forward of noise, not guessed from names, and a second
-    one checks the copy: a network in which a convolution feeds something else too is returned as it is.
+    one checks the copy: a network in which a convolution feeds something else too is returned as it is, and a compiled
+    one, whose copy would not be compiled.
     """
-    return _folded(network)[0]
+    return _folded_copy(network)[0]
 
 
 class Folded:
@@ -51,7 +52,7 @@ class Folded:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.network, self._pairs = _folded(network, _MOVING)
+        self.network, self._pairs = _folded_copy(network, _MOVING)
         self._sources = [t for pair in self._pairs for t in (*_tensors(pair.conv), *_tensors(pair.norm))]
         self._versions: list[int] = []
         if self.network is not network:
@@ -71,7 +72,7 @@ class Folded:
             self._versions = versions
 
 
-def _folded(network: nn.Module, most: float = math.inf) -> tuple[nn.Module, list[_Pair]]:
+def _folded_copy(network: nn.Module, most: float = math.inf) -> tuple[nn.Module, list[_Pair]]:
     """The folded copy and what was folded; the network itself and nothing, where no copy gives the same numbers.
 
     most: convolutions with more weights than so many times the values that they make of the noise are left.
@@ -106,21 +107,21 @@ def _fold(pairs: list[_Pair]) -> None:
     if not pairs:
         return
     norms = [pair.norm for pair in pairs]
-    scales = torch._foreach_add([_set(n.running_var) for n in norms], [n.eps for n in norms])
+    scales = torch._foreach_add([_there(n.running_var) for n in norms], [n.eps for n in norms])
     torch._foreach_rsqrt_(scales)
     torch._foreach_mul_(scales, [n.weight for n in norms])
-    shifts = torch._foreach_neg([_set(n.running_mean) for n in norms])
+    shifts = torch._foreach_neg([_there(n.running_mean) for n in norms])
     biased = [k for k, pair in enumerate(pairs) if pair.conv.bias is not None]
     if biased:
-        torch._foreach_add_([shifts[k] for k in biased], [_set(pairs[k].conv.bias) for k in biased])
+        torch._foreach_add_([shifts[k] for k in biased], [_there(pairs[k].conv.bias) for k in biased])
     torch._foreach_mul_(shifts, scales)
     torch._foreach_add_(shifts, [n.bias for n in norms])
-    torch._foreach_copy_([_set(pair.folded.bias) for pair in pairs], shifts)
+    torch._foreach_copy_([_there(pair.folded.bias) for pair in pairs], shifts)
     for scale, pair in zip(scales, pairs, strict=True):
         torch.mul(_rows(pair.conv.weight), scale[:, None], out=_rows(pair.folded.weight))
 
 
-def _set(tensor: Tensor | None) -> Tensor:
+def _there(tensor: Tensor | None) -> Tensor:
     assert tensor is not None
     return tensor
 
