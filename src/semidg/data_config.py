@@ -67,9 +67,9 @@ class DataConfig(Model):
     """Regular expression with one group, which finds the patient in the path of an image: images of one patient stay
     on one side of a split, as near-duplicates do. A file groups.csv, or a column group of a table, says it too."""
     slice_axis: Literal["auto", "x", "y", "z"] = "auto"
-    """Axis of the stored voxels across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
+    """Axis of the stored voxels across which the slices of a volume lie; auto: that of the largest spacing."""
     orientation: Literal["stored", "patient"] = "stored"
-    """stored: slices of a NIfTI volume as the file stores them. patient: turned by its affine, in steps of 90 degrees,
+    """stored: slices of a volume as the file stores them. patient: turned by its affine, in steps of 90 degrees,
     so that axes run to the left, the back and the feet, and files stored in several ways look alike; slice_axis is then
     left-right (x), front-back (y) or head-feet (z). Predicted masks fit their file in both."""
     all_times: bool = False

@@ -17,10 +17,10 @@ IGNORE_INDEX = 255
 class Frame(NamedTuple):
     """Which plane of a file that holds several is meant: the slice of a volume, the frame of a DICOM or TIFF file.
 
-    axis: ``x``, ``y`` or ``z``, the first, second or third axis of the voxel array of a NIfTI file as it is stored,
+    axis: ``x``, ``y`` or ``z``, the first, second or third axis of the voxel array of a volume as it is stored,
     across which the slices lie; ``l``, ``p`` or ``i``, an axis of the same array turned so that its axes run to the
     left, the back and the feet of the patient; ``f`` for the frames of a file without axes. number: from 0. time: from
-    0, on the fourth axis of a NIfTI file that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``,
+    0, on the fourth axis of a volume that has one. As text, the cell ``frame`` of index.csv: ``z17``, ``z17t4``,
     ``f5``.
     """
 

@@ -8,9 +8,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
-from data.support import save_dicom, save_nifti, save_series, square, texture
+from data.support import save_dicom, save_itk, save_nifti, save_series, square, texture
 from semidg.cli import main
 
 TINY = [
@@ -42,6 +43,31 @@ def run(volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "run"
     assert main(["train", "phantom", "--data.root", str(volumes), "--out", str(out), *TINY]) == 0
     return out
+
+
+@pytest.mark.parametrize("name", ["case.mha", "case.mhd", "case.nrrd"])
+@pytest.mark.parametrize("shape", [(21, 17, 4), (21, 17), (9, 8, 3, 2)])
+def test_masks_of_metaimages_and_nrrds_lie_on_them(
+    run: Path, tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    """As SimpleITK has it: size, spacing, origin and directions of the mask are those of its image."""
+    voxels = np.random.default_rng(0).normal(0, 300, shape).astype(np.float32)
+    turned = [0.0, -1, 0, 0.8, 0, 0.6, -0.6, 0, 0.8]
+    geometry = {"spacing": (0.5, 0.7, 3), "origin": (7, 8, 9), "direction": turned} if len(shape) == 3 else {}
+    path, out = save_itk(tmp_path / name, voxels, True, **geometry), tmp_path / "out"
+    assert main(["predict", str(run), str(path), "--out", str(out), "--batch", "3"]) == 0
+    image, mask, confidence = (
+        sitk.ReadImage(str(file)) for file in (path, out / "case_mask.nii.gz", out / "case_confidence.nii.gz")
+    )
+    for found in (mask, confidence):
+        assert found.GetSize() == image.GetSize()
+        if len(shape) < 4:
+            assert found.GetSpacing() == pytest.approx(image.GetSpacing())
+        if len(shape) == 3:
+            assert found.GetOrigin() == pytest.approx(image.GetOrigin())
+            assert found.GetDirection() == pytest.approx(image.GetDirection(), abs=1e-6)
+    assert set(np.unique(sitk.GetArrayFromImage(mask))) <= {0, 1}
+    assert 0 < sitk.GetArrayFromImage(confidence).max() <= 1
 
 
 def test_a_split_keeps_the_slices_of_a_volume_together(run: Path) -> None:

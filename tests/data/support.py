@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -85,6 +86,20 @@ def save_nifti(path: Path, voxels: NDArray[np.generic], zooms: Sequence[float] =
     image = nib.Nifti1Image(voxels, np.diag([*zooms[:3], 1.0]), dtype=voxels.dtype)
     image.header.set_zooms([*zooms, *[1.0] * voxels.ndim][: voxels.ndim])
     nib.save(image, path)
+    return path
+
+
+def save_itk(
+    path: Path, voxels: NDArray[np.generic], packed: bool = False, vector: bool = False, **geometry: Sequence[float]
+) -> Path:
+    """Write voxels (X, Y, ...), with ``vector`` (X, Y, ..., C), as the MetaImage or NRRD file that the ending says, by
+    SimpleITK. geometry: spacing, origin, direction."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    axes = tuple(range(voxels.ndim - vector))[::-1]
+    image = sitk.GetImageFromArray(voxels.transpose(*axes, *([-1] if vector else [])), isVector=vector)
+    for name, value in geometry.items():
+        getattr(image, f"Set{name.title()}")([float(number) for number in value])
+    sitk.WriteImage(image, str(path), packed)
     return path
 
 

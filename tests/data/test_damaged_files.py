@@ -17,9 +17,9 @@ from semidg.data.masks import Coding
 from semidg.data.reading import plane_image, plane_mask
 from semidg.errors import DataError
 
-from .support import save, save_dicom, save_nifti, square, texture
+from .support import save, save_dicom, save_itk, save_nifti, square, texture
 
-EACH = 84  # six kinds: 504 files
+EACH = 84  # of each kind
 
 
 def _originals(folder: Path) -> list[Path]:
@@ -36,6 +36,7 @@ def _originals(folder: Path) -> list[Path]:
         save_nifti(folder / "x.nii", volume, (1, 1, 3)),
         save_nifti(folder / "x.nii.gz", volume, (1, 1, 3)),
         save_nifti(folder / "m.nii.gz", (volume > 0).astype(np.uint8), (1, 1, 3)),
+        *(save_itk(folder / name, volume, name == "p.mha") for name in ("x.mha", "p.mha", "x.nrrd")),
     ]
 
 
@@ -91,7 +92,7 @@ def _checked(path: Path, error: DataError) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_500_damaged_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
+def test_750_damaged_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
     warnings.simplefilter("ignore")  # pydicom and Pillow have much to say of such files
     outcomes: Counter[str] = Counter()
     files = 0
@@ -108,8 +109,8 @@ def test_500_damaged_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
             path.write_bytes(data)
             outcomes.update(f"{original.name} {outcome}" for outcome in _outcomes(path))
             files += 1
-    assert files >= 500
-    for name in ("x.png", "x.tif", "x.dcm", "x.nii", "x.nii.gz", "m.nii.gz"):
+    assert files >= 750
+    for name in ("x.png", "x.tif", "x.dcm", "x.nii", "x.nii.gz", "m.nii.gz", "x.mha", "x.nrrd"):
         assert outcomes[f"{name} image read"] or name == "x.png"  # each of its pieces has a checksum
         assert outcomes[f"{name} refused"] + outcomes[f"{name} image refused"]
     assert outcomes["m.nii.gz mask read"]

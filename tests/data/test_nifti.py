@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semidg.data import nifti, nifti_save
+from semidg.data import nifti_save
 from semidg.data.frames import Axis, planes
 from semidg.data.masks import Coding
 from semidg.data.reading import plane_image, plane_mask
+from semidg.data.voxels import read_header, read_labels, read_volume
 from semidg.errors import DataError, SemidgError
 from semidg.types import Frame
 
@@ -116,13 +117,13 @@ def test_class_numbers_scaled_numbers_and_values_that_are_none(tmp_path: Path) -
     image = nib.Nifti1Image(numbers.astype(np.float64), np.eye(4))
     image.set_data_dtype(np.int16)  # nibabel finds a scaling that is not exact
     nib.save(image, tmp_path / "m.nii")
-    assert nifti.read_header(tmp_path / "m.nii").slope != 1
+    assert read_header(tmp_path / "m.nii").slope != 1
     for path in (tmp_path / "m.nii", save_nifti(tmp_path / "f.nii", numbers.astype(np.float32))):
-        assert (nifti.read_labels(path, Coding(3)) == numbers).all()
+        assert (read_labels(path, Coding(3)) == numbers).all()
         with pytest.raises(DataError, match=rf"{path.name}: mask with grey values \(0, 1, 2\)"):
-            nifti.read_labels(path, Coding(2))
+            read_labels(path, Coding(2))
     with pytest.raises(DataError, match=r"g\.nii: holds the values 0, 0\.5, 1"):
-        nifti.read_labels(save_nifti(tmp_path / "g.nii", np.array([[[0, 0.5, 1]]])), Coding(3))
+        read_labels(save_nifti(tmp_path / "g.nii", np.array([[[0, 0.5, 1]]])), Coding(3))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -131,10 +132,10 @@ def test_nan_and_infinity_are_refused(tmp_path: Path, bad: float) -> None:
     voxels[1, 2, 3] = bad
     path = save_nifti(tmp_path / "v.nii", voxels)
     with pytest.raises(DataError, match=r"v\.nii: holds NaN or infinite"):
-        nifti.read_volume(path)
+        read_volume(path)
     for classes in (2, 3):
         with pytest.raises(DataError, match=r"v\.nii"):
-            nifti.read_labels(path, Coding(classes))
+            read_labels(path, Coding(classes))
 
 
 def _header(path: Path, position: int, value: bytes) -> Path:
@@ -188,7 +189,7 @@ def test_a_file_is_unpacked_whatever_its_ending_says(tmp_path: Path) -> None:
     (tmp_path / "plain.nii.gz").write_bytes(whole)
     (tmp_path / "packed.nii").write_bytes(gzip.compress(whole))
     for name in ("plain.nii.gz", "packed.nii"):
-        assert (nifti.read_volume(tmp_path / name) == nifti.read_volume(tmp_path / "v.nii")).all()
+        assert (read_volume(tmp_path / name) == read_volume(tmp_path / "v.nii")).all()
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
@@ -200,7 +201,7 @@ def test_a_written_mask_has_the_geometry_of_its_image(tmp_path: Path, kind: type
     image.set_qform(np.diag([0.5, 0.7, 3, 1]), 1)
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "v.nii.gz")
-    labels = rng.integers(0, 3, nifti.read_header(tmp_path / "v.nii.gz").shape).astype(np.uint8)
+    labels = rng.integers(0, 3, read_header(tmp_path / "v.nii.gz").shape).astype(np.uint8)
     nifti_save.save_like(tmp_path / "out" / "m.nii.gz", tmp_path / "v.nii.gz", labels)
     nifti_save.save_like(tmp_path / "c.nii.gz", tmp_path / "v.nii.gz", labels, 1 / 255)
     source, made = nib.load(tmp_path / "v.nii.gz"), nib.load(tmp_path / "out" / "m.nii.gz")

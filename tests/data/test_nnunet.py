@@ -114,7 +114,7 @@ def test_the_label_ignore_is_that_of_the_configuration(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "lesion": 300}}, "lesion is 300"),
         ({"labels": {"background": 0, "lesion": True}}, "lesion is True"),
         ({"labels": {"a": []}}, "labels must be"),
-        ({"file_ending": ".mha"}, "file_ending '.mha' is no format that is read"),
+        ({"file_ending": ".b2nd"}, "file_ending '.b2nd' is no format that is read"),
         ({"file_ending": 3}, "file_ending 3"),
         ({"dataset": {}}, "lists its files under 'dataset'"),
     ],

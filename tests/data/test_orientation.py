@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes
 
-from semidg.data import nifti
+from semidg.data import volume
 from semidg.data.frames import planes
 from semidg.data.grey import stretch, window
 from semidg.data.index import build_index
 from semidg.data.nifti_save import save_like
 from semidg.data.reading import plane_image, record_image, record_mask
+from semidg.data.voxels import read_header
 from semidg.errors import DataError
 
 from .support import save_nifti
@@ -65,12 +66,12 @@ def test_turned_to_the_patient_all_are_one(codes: str, axis: str, tmp_path: Path
 def test_what_is_written_plane_by_plane_is_in_the_geometry_of_the_file(codes: str, tmp_path: Path) -> None:
     image = stored(codes, np.uint8)
     nib.save(image, tmp_path / "v.nii")
-    header = nifti.read_header(tmp_path / "v.nii")
+    header = read_header(tmp_path / "v.nii")
     voxels = np.asarray(image.dataobj)
     copy = np.zeros(header.shape, np.uint8, order="F")
-    into, source = (nifti.turned(array, header, tmp_path / "v.nii") for array in (copy, voxels))
+    into, source = (volume.turned(array, header, tmp_path / "v.nii") for array in (copy, voxels))
     for frame in planes(tmp_path / "v.nii", "auto", "patient").frames or ():
-        nifti.plane(into, frame)[...] = nifti.plane(source, frame)
+        volume.plane(into, frame)[...] = volume.plane(source, frame)
     save_like(tmp_path / "m.nii.gz", tmp_path / "v.nii", copy)
     written = nib.load(tmp_path / "m.nii.gz")
     assert (np.asarray(written.dataobj) == voxels).all()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from semidg.data import nifti, pages, reading
+from semidg.data import pages, reading, voxels
 from semidg.data.counting import percentiles
 from semidg.data.dataset import open_cache
 from semidg.data.images import read_image, resize_image, resize_mask
@@ -40,15 +41,15 @@ def make_volumes(root: Path, count: int = 2, slices: int = 30) -> Path:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each NIfTI file has been decoded; nothing is remembered from another test."""
+    """How often each volume file has been decoded; nothing is remembered from another test."""
     counts: Counter[str] = Counter()
-    real = nifti._read
+    real = voxels._read
 
     def read(path: Path) -> Any:
         counts["/".join(path.parts[-2:])] += 1
         return real(path)
 
-    monkeypatch.setattr(nifti, "_read", read)
+    monkeypatch.setattr(voxels, "_read", read)
     monkeypatch.setattr(reading, "_store", Store(1))  # keeps no more than it must
     return counts
 
@@ -125,7 +126,7 @@ def test_all_that_does_not_fit_is_listed_once(tmp_path: Path) -> None:
     save_nifti(masks / "0.nii.gz", np.zeros((40, 30, 4), np.uint8))
     image = save_nifti(masks / "1.nii.gz", np.zeros((40, 30, 5), np.uint8))
     affine = np.diag([-1.0, 1, 1, 1])
-    reading.nifti.nib.save(reading.nifti.nib.Nifti1Image(np.zeros((40, 30, 5), np.uint8), affine), image)
+    nib.save(nib.Nifti1Image(np.zeros((40, 30, 5), np.uint8), affine), image)
     save_nifti(masks / "2.nii.gz", np.arange(6000, dtype=np.int16).reshape(40, 30, 5))
     (masks / "3.nii.gz").write_bytes((masks / "3.nii.gz").read_bytes()[:-30])
     (root / "a" / "images" / "4.nii.gz").write_bytes(b"")

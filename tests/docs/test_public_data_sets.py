@@ -10,6 +10,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from semidg.cli import main
@@ -90,6 +91,16 @@ SETS = {
         (0, 3, 2, 1),
         patients=2,
     ),
+    "PROMISE12": Imitation(
+        {
+            f"TrainingData_Part{part}/Case{n:02}.mhd": (f"TrainingData_Part{part}/Case{n:02}_segmentation.mhd",)
+            for part, n in ((1, 0), (1, 1), (2, 26))
+        },
+        (0, 1),
+    ),
+    "PSFHS": Imitation(
+        {f"image_mha/{n:05}.mha": (f"label_mha/{n:05}.mha",) for n in (1, 2)}, (0, 1, 2), (0, 1, 2), None
+    ),
     "CAMUS": Imitation(
         {
             f"database_nifti/patient0001/patient0001_{view}_{time}.nii.gz": (
@@ -107,7 +118,11 @@ SETS = {
 
 def write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name.endswith(".nii.gz"):
+    if path.suffix == ".mha":
+        sitk.WriteImage(sitk.GetImageFromArray(np.stack([pixels] * 3) if "image" in path.parts[-2] else pixels), path)
+    elif path.suffix == ".mhd":
+        sitk.WriteImage(sitk.GetImageFromArray(np.stack([pixels] * 2)), path)
+    elif path.name.endswith(".nii.gz"):
         nib.save(nib.Nifti1Image(np.stack([pixels] * 2, -1), np.diag([1.0, 1, 5, 1])), path)
     else:
         Image.fromarray(pixels).save(path)

@@ -75,9 +75,9 @@ class DataOptions:
     all_times: bool = False
     """M&Ms: also the times without masks, as unlabelled images."""
     slice_axis: Literal["auto", "x", "y", "z"] = "auto"
-    """Axis across which the slices of a NIfTI volume lie; auto: that of the largest spacing."""
+    """Axis across which the slices of a volume lie; auto: that of the largest spacing."""
     orientation: Literal["stored", "patient"] = "stored"
-    """Slices of a NIfTI volume as the file stores them, or turned by its affine to how they lie in the patient."""
+    """Slices of a volume as the file stores them, or turned by its affine to how they lie in the patient."""
     similarity: float = 0.95
     """Correlation above which two images are near-duplicates."""
     classes: int = 2

@@ -36,7 +36,7 @@ class ModelOptions:
     """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder, else
     auto: that of the largest voxel spacing."""
     orientation: Literal["stored", "patient"] | None = None
-    """Slices as a NIfTI file stores them, or turned by its affine to how they lie in the patient; by default that of
+    """Slices as a volume stores them, or turned by its affine to how they lie in the patient; by default that of
     the training, where RUN is a run folder, else stored."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the networks run."""

@@ -25,7 +25,7 @@ class PredictOptions(ModelOptions):
     """Options of predict."""
 
     out: Path
-    """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png, and predictions.csv; of a NIfTI file
+    """Folder of the results: NAME_mask.png, NAME_confidence.png, NAME_overlay.png, and predictions.csv; of a volume
     NAME_mask.nii.gz and NAME_confidence.nii.gz with its geometry."""
     refer_below: Annotated[float, tyro.conf.arg(metavar="DICE")] = 0.0
     """Mark images whose expected Dice is below this, 0 to 1, for review by a person (predictions.csv, column refer)."""

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from semidg.data import dicom, nifti, pages
+from semidg.data import dicom, pages, volume, voxels
 from semidg.data.dicom_place import Place
-from semidg.data.images import is_dicom_name, is_nifti_name
+from semidg.data.images import is_dicom_name, is_volume_name
 from semidg.data.paths import Problems, resolve_inside
 from semidg.data.series import join_series, with_patients
 from semidg.errors import DataError
 from semidg.types import Frame, Record
 
-#: Axis of a NIfTI volume across which its slices lie; auto: that of the largest voxel spacing.
+#: Axis of a volume across which its slices lie; auto: that of the largest voxel spacing.
 Axis = Literal["auto", "x", "y", "z"]
 
-#: stored: slices of a NIfTI volume as they are stored; patient: of the volume turned to LPI, see ``nifti``.
+#: stored: slices of a volume as they are stored; patient: of the volume turned to LPI, see ``volume``.
 Orientation = Literal["stored", "patient"]
 
 
@@ -29,7 +29,7 @@ _TURNED: tuple[Literal["l"], Literal["p"], Literal["i"]] = ("l", "p", "i")
 class Planes(NamedTuple):
     """What a file holds. frames: its planes in order, volume by volume; None for a plain image. width, height: of a
     plane, in pixels. spacing: mm from row to row and from column to column. slice_mm: mm from one slice to the next.
-    orientation: of the stored axes of a NIfTI file, such as ``LPS``. place: of a DICOM file. None: not known."""
+    orientation: of the stored axes of a volume, such as ``LPS``. place: of a DICOM file. None: not known."""
 
     frames: tuple[Frame, ...] | None
     width: int
@@ -43,10 +43,10 @@ class Planes(NamedTuple):
 def planes(path: Path, axis: Axis = "auto", orientation: Orientation = "stored") -> Planes:
     """The planes of an image file of any format; no pixel is decoded.
 
-    axis, orientation: see ``nifti``; only a NIfTI volume has them. Raises DataError that names the file and the mend.
+    axis, orientation: see ``volume``; only a volume has them. Raises DataError that names the file and the mend.
     """
-    if is_nifti_name(path.name):
-        return _nifti(path, axis, orientation)
+    if is_volume_name(path.name):
+        return _volume(path, axis, orientation)
     if is_dicom_name(path.name):
         width, height, count, spacing, place = dicom.read_header(path)
     else:
@@ -142,7 +142,7 @@ def in_planes(
 
 def may_hold_planes(name: str) -> bool:
     """Whether a file of this ending can hold several planes; else it need not be opened to know."""
-    return is_nifti_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))
+    return is_volume_name(name) or is_dicom_name(name) or name.lower().endswith((".tif", ".tiff"))
 
 
 def _unlike(root: Path, image: str, whole: Planes, mask: str, *, of_frame: bool) -> str | None:
@@ -177,16 +177,16 @@ def _size_text(found: Planes) -> str:
     return f"{found.width} x {found.height} in {len(found.frames) // len(times)} planes{series}"
 
 
-def _nifti(path: Path, axis: Axis, orientation: Orientation) -> Planes:
-    header = nifti.read_header(path)
+def _volume(path: Path, axis: Axis, orientation: Orientation) -> Planes:
+    header = voxels.read_header(path)
     turned = orientation == "patient" and len(header.shape) > 2
     if turned:
-        header = nifti.in_patient_axes(header, path)
+        header = volume.in_patient_axes(header, path)
     shape, mm = header.shape, header.spacing
     if len(shape) == 2:
         frames, across, columns, rows = None, None, 0, 1
     else:
-        across = nifti.slice_axis(header, axis)
+        across = volume.slice_axis(header, axis)
         columns, rows = (number for number in range(3) if number != across)
         times = range(shape[3]) if len(shape) == 4 else (None,)
         letter = _TURNED[across] if turned else _AXES[across]

@@ -21,7 +21,7 @@ from semidg.errors import DataError
 #: Endings, in lower case, of the files taken for images.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NIFTI_SUFFIXES, META_SUFFIXES, NRRD_SUFFIXES = (".nii", ".nii.gz"), (".mha", ".mhd"), (".nrrd", ".nhdr")
 
 #: Modes of Pillow with more than 8 bits; their variants (I;16B, ...) begin alike.
 DEEP_MODES = ("I", "F")
@@ -32,13 +32,23 @@ _BLURRING = ("JPEG", "MPO")
 
 def is_image_name(name: str) -> bool:
     """Whether a file name has the ending of an image and is not hidden (``._x.png`` of macOS is)."""
-    known = Path(name).suffix.lower() in IMAGE_SUFFIXES or is_dicom_name(name) or is_nifti_name(name)
+    known = Path(name).suffix.lower() in IMAGE_SUFFIXES or is_dicom_name(name) or is_volume_name(name)
     return known and not name.startswith(".")
 
 
 def is_nifti_name(name: str) -> bool:
     """Whether a file name has the ending of a NIfTI file."""
     return name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_nrrd_name(name: str) -> bool:
+    """Whether a file name has the ending of a NRRD file."""
+    return name.lower().endswith(NRRD_SUFFIXES)
+
+
+def is_volume_name(name: str) -> bool:
+    """Whether a file name has the ending of a volume: NIfTI, MetaImage or NRRD."""
+    return name.lower().endswith(NIFTI_SUFFIXES + META_SUFFIXES + NRRD_SUFFIXES)
 
 
 def is_dicom_name(name: str) -> bool:

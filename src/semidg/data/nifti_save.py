@@ -41,13 +41,16 @@ def save_new(
     sizes: Sequence[float],
     scale: float = 1.0,
 ) -> None:
-    """Write ``path``, a .nii.gz of voxels (X, Y, Z). affine: (4, 4), voxel -> mm to the right, the front and the head;
-    None if not known. sizes: of a voxel in mm. A reader sees voxels * scale. SemidgError if it cannot be written."""
+    """Write ``path``, a .nii.gz of voxels (X, Y), (X, Y, Z) or (X, Y, Z, T).
+
+    affine: (4, 4), voxel -> mm to the right, the front and the head; None if not known. sizes: of a voxel in mm. A
+    reader sees voxels * scale. SemidgError if it cannot be written.
+    """
     kind: Any = nib.Nifti1Image
     image = kind(voxels, affine)
     image.header.set_xyzt_units("mm")
     if affine is None:
-        image.header.set_zooms(sizes)
+        image.header.set_zooms([*sizes, *[1.0] * (voxels.ndim - len(sizes))])
     _save(path, image, scale)
 
 

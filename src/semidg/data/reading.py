@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semidg.data import dicom, dicom_series, nifti, pages
-from semidg.data.images import is_dicom_name, is_nifti_name, read_image, read_mask
+from semidg.data import dicom, dicom_series, pages, volume, voxels
+from semidg.data.images import is_dicom_name, is_volume_name, read_image, read_mask
 from semidg.data.masks import BINARY, Coding, majority, unite
 from semidg.data.paths import resolve_inside
 from semidg.data.store import Decoded, Store
@@ -122,23 +122,23 @@ def _series(root: Path, first: str) -> Decoded:
 
 
 def _by_pillow(path: Path) -> bool:
-    return not is_nifti_name(path.name) and not is_dicom_name(path.name)
+    return not is_volume_name(path.name) and not is_dicom_name(path.name)
 
 
 def _plane(path: Path, frame: Frame | None, coding: Coding | None, keep: int) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3) of the image, or with a coding of the mask."""
     pixels = _read(path, coding) if frame is None else _decoded(path, coding, keep).pixels
-    if is_nifti_name(path.name):
-        volume = pixels
+    if is_volume_name(path.name):
+        stack = pixels
         if frame is not None and frame.turned and pixels.ndim > 2:
-            volume = nifti.turned(pixels, nifti.read_header(path), path)
+            stack = volume.turned(pixels, voxels.read_header(path), path)
         if frame is None:
-            fits = volume.ndim == 2
+            fits = stack.ndim == 2 or voxels.read_header(path).colour
         else:
-            fits = frame.across >= 0 and volume.ndim >= 3 and frame.number < volume.shape[frame.across]
-            fits = fits and (volume.ndim == 3 or (frame.time is not None and frame.time < volume.shape[3]))
+            fits = frame.across >= 0 and stack.ndim >= 3 and frame.number < stack.shape[frame.across]
+            fits = fits and (stack.ndim == 3 or (frame.time is not None and frame.time < stack.shape[3]))
         if fits:
-            return np.ascontiguousarray(nifti.plane(volume, frame))
+            return np.ascontiguousarray(volume.plane(stack, frame))
         count = f"{' x '.join(map(str, pixels.shape))} voxels"
     else:
         number = 0 if frame is None else frame.number
@@ -156,8 +156,8 @@ def _decoded(path: Path, coding: Coding | None, keep: int) -> Decoded:
 
 def _read(path: Path, coding: Coding | None) -> NDArray[np.uint8]:
     """All planes of the image (coding is None) or of the mask."""
-    if is_nifti_name(path.name):
-        return nifti.read_volume(path) if coding is None else nifti.read_labels(path, coding)
+    if is_volume_name(path.name):
+        return voxels.read_volume(path) if coding is None else voxels.read_labels(path, coding)
     if is_dicom_name(path.name):
         return dicom.read_pixels(path) if coding is None else dicom.read_labels(path, coding)
     return pages.read_pages(path) if coding is None else pages.read_labels(path, coding)

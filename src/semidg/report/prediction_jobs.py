@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from semidg.data.dicom_series import Series, arrange, in_folder
 from semidg.data.frames import Axis, Orientation, Planes, may_hold_planes, planes
-from semidg.data.images import is_dicom_name, is_image_name, is_nifti_name, stem
+from semidg.data.images import is_dicom_name, is_image_name, is_volume_name, stem
 from semidg.errors import ConfigError, DataError
 from semidg.types import Frame
 
@@ -78,7 +78,7 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
 
 
 class Volume(NamedTuple):
-    """A NIfTI file or DICOM series and what the headers say."""
+    """A volume file or DICOM series and what the headers say."""
 
     job: Job
     planes: Planes
@@ -105,7 +105,7 @@ def pieces(
         except DataError as error:
             problems.append(str(error))
             continue
-        if found is not None and is_nifti_name(job.image.name):
+        if found is not None and is_volume_name(job.image.name):
             yield done, Volume(job, found)
             continue
         for each in _frames(job, found):

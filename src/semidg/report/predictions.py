@@ -34,7 +34,7 @@ def predict_files(
     """Write NAME_mask.png (0 / 255, or class numbers with a palette), NAME_confidence.png and NAME_overlay.png for each
     image, and OUT/predictions.csv, the table of all of them; of several classes also OUT/legend.png, their colours.
 
-    All at the image's own size. Of a NIfTI file mask and confidence are NAME_mask.nii.gz and NAME_confidence.nii.gz
+    All at the image's own size. Of a volume mask and confidence are NAME_mask.nii.gz and NAME_confidence.nii.gz
     (see ``predicted_volume.py``), of a film each frame has its pictures, NAME_f017_mask.png. Images are read,
     predicted and written in batches, several at once (see ``prediction_lanes.py``), volumes one after the other, so
     memory does not grow with their number. A file that cannot be read is passed over. Rows of images that are not among

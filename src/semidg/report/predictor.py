@@ -96,7 +96,7 @@ class Predictor:
         return Found(rows, problems)
 
     def volume(self, work: Volume) -> Found:
-        """Read, predict and write a NIfTI file or a DICOM series, its planes in batches in the lanes."""
+        """Read, predict and write a volume file or a DICOM series, its planes in batches in the lanes."""
         try:
             of = self.options
             found = predict_volume(work, self.bundle, self.networks, self.lanes, of.batch, of.masks_only)

@@ -8,10 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from semidg.data import nifti
+from semidg.data import volume
 from semidg.data.dicom_series import Series, read_files
+from semidg.data.images import is_nifti_name
 from semidg.data.nifti_save import save_like, save_new
 from semidg.data.reading import in_channels, plane_image
+from semidg.data.voxels import read_header
 from semidg.report.prediction_jobs import Volume
 from semidg.types import Frame
 
@@ -38,14 +40,14 @@ class VolumeFile(Protocol):
 
 def open_volume(work: Volume) -> VolumeFile:
     """The files of the work; raises DataError that names the file."""
-    return _Nifti(work.job.image) if work.series is None else _Dicom(work.series, work.job.image.parent)
+    return _File(work.job.image) if work.series is None else _Dicom(work.series, work.job.image.parent)
 
 
-class _Nifti:
-    """A NIfTI file; results have its geometry, bit for bit."""
+class _File:
+    """A volume in one file; results have its geometry, of a NIfTI file bit for bit."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._header = path, nifti.read_header(path)
+        self._path, self._header = path, read_header(path)
         self.shape = self._header.shape
 
     def image(self, frame: Frame | None, channels: int) -> Voxels:
@@ -53,11 +55,15 @@ class _Nifti:
 
     def plane(self, voxels: Voxels, frame: Frame | None) -> Voxels:
         if frame is not None and frame.turned:
-            voxels = nifti.turned(voxels, self._header, self._path)
-        return nifti.plane(voxels, frame)
+            voxels = volume.turned(voxels, self._header, self._path)
+        return volume.plane(voxels, frame)
 
     def save(self, path: Path, voxels: Voxels, scale: float = 1.0) -> None:
-        save_like(path, self._path, voxels, scale)
+        if is_nifti_name(self._path.name):
+            save_like(path, self._path, voxels, scale)
+        else:
+            sizes = [mm or 1.0 for mm in self._header.spacing[: len(self.shape)]]
+            save_new(path, voxels, self._header.affine, sizes, scale)
 
 
 class _Dicom:
@@ -72,7 +78,7 @@ class _Dicom:
         return in_channels(self._stack[0 if frame is None else frame.number], channels)
 
     def plane(self, voxels: Voxels, frame: Frame | None) -> Voxels:
-        return nifti.plane(voxels, frame)
+        return volume.plane(voxels, frame)
 
     def save(self, path: Path, voxels: Voxels, scale: float = 1.0) -> None:
         row_mm, column_mm = self._series.spacing or (1.0, 1.0)

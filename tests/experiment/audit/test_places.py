@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from audit_support import audit
-from semidg.data import nifti
+from semidg.data import voxels
 
 
 def write(root: Path, name: str, shift: float, codes: str = "RAS", coded: bool = True) -> None:
@@ -71,9 +71,9 @@ def test_the_file_of_an_issue_is_a_file(tmp_path: Path) -> None:
 def test_the_centre_is_the_same_however_voxels_are_stored(tmp_path: Path) -> None:
     write(tmp_path, "v", 3, "PIR")
     write(tmp_path, "without", 3, coded=False)
-    one, other = (nifti.centre(tmp_path / "a" / part / "v.nii.gz") for part in ("images", "masks"))
+    one, other = (voxels.centre(tmp_path / "a" / part / "v.nii.gz") for part in ("images", "masks"))
     assert one is not None
     assert other is not None
     assert np.allclose(other - one, (3, 0, 0))
     assert np.allclose(one, (19 / 4, 15 / 4, 4.5))
-    assert nifti.centre(tmp_path / "a" / "masks" / "without.nii.gz") is None
+    assert voxels.centre(tmp_path / "a" / "masks" / "without.nii.gz") is None

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semidg.augmentation.fourier import amplitude_window
-from semidg.data import nifti
+from semidg.data import voxels
 from semidg.data.duplicates import thumbnail
-from semidg.data.images import is_nifti_name, resize_image, resize_mask
+from semidg.data.images import is_volume_name, resize_image, resize_mask
 from semidg.data.paths import resolve_inside
 from semidg.data.reading import hold, record_image, record_mask
 from semidg.data.styles import style_features
@@ -147,13 +147,13 @@ def _markers(record: Record, rgb: Labels, grey: Labels, labels: Labels) -> Itera
 
 def _places(root: Path, record: Record) -> Iterator[Issue]:
     """Masks that lie more than half a voxel away from their image by the headers."""
-    if record.frame is None or not is_nifti_name(record.image):
+    if record.frame is None or not is_volume_name(record.image):
         return
-    header = nifti.read_header(resolve_inside(root, record.image))
+    header = voxels.read_header(resolve_inside(root, record.image))
     limit = min((mm for mm in header.spacing if mm), default=1.0) / 2
-    here = nifti.centre(resolve_inside(root, record.image))
+    here = voxels.centre(resolve_inside(root, record.image))
     for file in record.masks:
-        there = nifti.centre(resolve_inside(root, file)) if is_nifti_name(file) else None
+        there = voxels.centre(resolve_inside(root, file)) if is_volume_name(file) else None
         if here is not None and there is not None and (mm := float(np.linalg.norm(here - there))) > limit:
             yield Issue(record.id, file, "mask placed elsewhere", f"{mm:.3g} mm from {record.image}", mm)
 
