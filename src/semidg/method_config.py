@@ -259,6 +259,10 @@ class CrossLightMethod(StrongRecipeConfig):
     def _two(self) -> CrossLightMethod:
         if self.networks == 1 and self.labels == "cross":
             raise ValueError("method.labels cross is between two networks; leave it out, or set method.networks 2")
+        if self.networks == 1 and self.views == "shared":
+            raise ValueError("method.views shared is of two networks; leave it out, or set method.networks 2")
+        if self.paste_view == "weak" and not self.paste:
+            raise ValueError("method.paste_view weak is of pasted rectangles, which method.paste 0 switches off")
         return self
 
 

@@ -276,7 +276,9 @@ def test_index_says_where_masks_were_not_looked_for(
         shutil.copytree(scanner, tmp_path / "set" / site)
     (tmp_path / "set" / "b" / "masks").rename(tmp_path / "set" / "b" / "labels")
     assert main(["index", str(tmp_path / "set"), "--out", str(tmp_path / "index.csv")]) == 0
-    a, b = capsys.readouterr().out.splitlines()[1:3]
+    a, b, _, unused = capsys.readouterr().out.splitlines()[1:]
+    names = sorted(path.name for path in (tmp_path / "set" / "b" / "labels").iterdir())
+    assert unused == f"  not used: {len(names)} image files, such as b/labels/{names[0]}, b/labels/{names[1]}"
     assert "0 with a mask (masks lie in" in b
     assert b.endswith("labels was not looked into)")
     assert "looked" not in a

@@ -101,6 +101,20 @@ def test_without_masks_all_are_unlabelled_and_other_files_are_passed_over(tmp_pa
         build_index(tmp_path / "set", images="original/*", masks="GT/*")
 
 
+def test_of_many_problems_of_a_kind_some_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    for n in range(25):
+        save(tmp_path / f"{n}.png", texture(n))
+        save(tmp_path / f"{n}_mask.png", square())
+    save(tmp_path / "x.png", texture(99))
+    with pytest.raises(DataError) as caught:
+        build_index(tmp_path, images="x*", masks="*_mask")
+    text = str(caught.value)
+    assert "25 problem(s)" in text
+    assert "  19_mask.png\n  and 5 more; semidg index --skip-bad lists all" in text
+    skipped = build_index(tmp_path, images="x*", masks="*_mask", skip_bad=True).skipped
+    assert len(skipped) == 25
+
+
 def test_the_spacing_and_the_patients_of_a_data_set_with_patterns(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "set", LAID_OUT["two folders"])
     (root / "spacing.csv").write_text("image,row_mm,column_mm\nset,0.1,0.2\n")

@@ -153,6 +153,8 @@ def test_without_a_ramp_nothing_but_the_supervised_part_is_listed(name: str) -> 
     ("method", "said"),
     [
         ({"name": "crosslight", "networks": 1, "labels": "cross"}, r"method\.labels cross is between two networks"),
+        ({"name": "crosslight", "networks": 1, "views": "shared"}, r"method\.views shared is of two networks"),
+        ({"name": "crosslight", "paste": 0, "paste_view": "weak"}, r"method\.paste 0 switches off"),
         ({"name": "dual_level", "view_weight": 0, "view_dice": 0.5}, r"method\.view_dice 0\.5 is a part of the term"),
         ({"name": "epl", "ramp": {"warmup": 1.0}}, r"ramp\.warmup.*less than 1"),
     ],

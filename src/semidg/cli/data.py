@@ -122,7 +122,8 @@ class IndexOptions(DataOptions):
 def index(arguments: Sequence[str]) -> int:
     """Check and list a data set."""
     options = parse("index", IndexOptions, arguments, "Check every file of a data set and write index.csv.")
-    from semidg.data.index import write_index
+    from semidg.data.index import unused_images, write_index
+    from semidg.data.paths import printable
 
     if options.picture is not None:  # before all files are read
         from semidg.report.domains_figure import require_picture, write_domains_figure
@@ -141,6 +142,8 @@ def index(arguments: Sequence[str]) -> int:
         with_mask = sum(r.labelled for r in found.records if r.domain == domain)
         print(f"  {domain}: {count} images, {with_mask} with a mask{_hint(found, domain, with_mask)}")
     print(f"  near-duplicates and images of one patient: {sum(twins)} images in {len(twins)} groups")
+    if unused := unused_images(found, (options.root, *options.more_roots)):
+        print(f"  not used: {len(unused)} image files, such as {', '.join(map(printable, unused[:2]))}")
     if options.picture is not None:
         write_domains_figure(found, options.picture)
         print(f"{options.picture}: images of each domain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from semidg.config_file import parse_config
 from semidg.data.duplicates import THUMBNAIL, thumbnail, twin_groups
 from semidg.data.exclude import read_exclusions, refuse_unknown
 from semidg.data.groups import pattern_groups, unite
+from semidg.data.images import is_image_name
 from semidg.data.index_file import (
     COLUMNS,
     FRAME_COLUMNS,
@@ -27,7 +29,7 @@ from semidg.data.index_file import (
 )
 from semidg.data.layouts import Choices, locate
 from semidg.data.masks import marks_frame
-from semidg.data.paths import cpu_threads
+from semidg.data.paths import cpu_threads, natural_key
 from semidg.data.reading import by_file, hold, record_image, record_mask
 from semidg.data.roots import find
 from semidg.data.styles import file_means, find_styles, style_features
@@ -45,6 +47,7 @@ __all__ = [
     "index_data",
     "locate",
     "read_index",
+    "unused_images",
     "write_index",
 ]
 
@@ -145,6 +148,20 @@ def build_index(
     values = {"data": {**data, "root": Path(root), "split": split}, "network": {"classes": classes}}
     config = parse_config(values, "build_index").data.model_copy(update={"layout": layout})
     return index_data(config, classes, skip_bad=skip_bad, progress=progress)
+
+
+def unused_images(index: Index, roots: Sequence[Path]) -> list[str]:
+    """The image files below ``roots``, tables or folders, that are neither image nor mask of a record: a class that was
+    not asked for, or names that no pattern fits. Hidden files and folders are passed over."""
+    used = {index.root / name for record in index.records for name in (record.image, *record.masks)}
+    found = []
+    for root in roots:
+        base = root.resolve() if root.is_dir() else root.parent.resolve()
+        for place, inner, files in os.walk(base):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            paths = (Path(place) / name for name in sorted(files, key=natural_key) if is_image_name(name))
+            found += [path.relative_to(base).as_posix() for path in paths if path not in used]
+    return found
 
 
 def in_groups(records: Sequence[Record], relations: Sequence[Sequence[Hashable | None]]) -> list[Record]:

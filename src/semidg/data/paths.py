@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from semidg.data.images import is_image_name
@@ -23,6 +24,8 @@ PROBLEMS = {
         "remove such masks, then their images are unlabelled, or mend data.ignore_label or data.mask_values"
     ),
 }
+
+_SHOWN = 20  # a wrong pattern makes every mask one
 
 
 class Problems:
@@ -56,11 +59,15 @@ class Problems:
         return [(kind, file, line) for kind, lines in self._found.items() for line, file in lines.items()]
 
     def text(self) -> str:
-        """The whole list under one heading a kind, each with its mend."""
+        """The list under one heading a kind, each with its mend; of a kind at most ``_SHOWN``."""
         parts = [f"{self.root}: {len(self.lines())} problem(s) in the data set"]
         for kind, lines in self._found.items():
             if lines:
-                parts += [f"{kind} ({len(lines)}; {PROBLEMS[kind]}):", *(f"  {line}" for line in lines)]
+                parts += [f"{kind} ({len(lines)}; {PROBLEMS[kind]}):", *(f"  {line}" for line in islice(lines, _SHOWN))]
+            if len(lines) > _SHOWN:
+                parts.append(
+                    f"  and {len(lines) - _SHOWN} more; semidg index --skip-bad lists all"
+                )
         return "\n".join(parts)
 
 
