@@ -328,6 +328,19 @@ def test_results_on_another_hospital_have_a_page_and_those_of_an_adapted_model_a
     assert main(["report", str(tmp_path / "plain"), str(tmp_path / "fit"), "--out", str(tmp_path / "both.html")]) == 0
     said = capsys.readouterr().out
     assert "dual_level, adapted minus dual_level: " in said
+    assert "--augmentation: give its results a folder" in refused(*scored, "--augmentation", "scales")
+    assert main([*scored, "--augmentation", "scales", "--out", str(tmp_path / "scales")]) == 0
+    assert "test-time augmentation: scales" in capsys.readouterr().out
+    assert "has the results on" in refused(*scored, "--augmentation", "mirror", "--out", tmp_path / "scales")
+    both = ("report", str(tmp_path / "plain"), str(tmp_path / "scales"), "--out", str(tmp_path / "tta.html"))
+    assert main(both) == 0
+    assert "dual_level, augmentation scales minus dual_level: " in capsys.readouterr().out
+    assert "The picture has a Dice of" not in (tmp_path / "tta.html").read_text("utf-8")
+    plain, scales = (pd.read_csv(tmp_path / name / "cases.csv")["dice"] for name in ("plain", "scales"))
+    assert (plain != scales).any()
+    forced = [*scored, "--augmentation", "none", "--out", str(tmp_path / "none")]
+    assert main(forced) == 0
+    assert (tmp_path / "none" / "cases.csv").read_bytes() == (tmp_path / "plain" / "cases.csv").read_bytes()
     assert "The picture has a Dice of" not in (tmp_path / "both.html").read_text("utf-8")
 
     assert main(["evaluate", str(own), "--part", "validation"]) == 0

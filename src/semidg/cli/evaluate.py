@@ -44,10 +44,12 @@ class EvaluateOptions:
     """With --data: leave files with problems out, and say which, in place of an error."""
     model: Path | None = None
     """A model that `semidg adapt` made of the run, scored in place of its checkpoints; needs --out."""
+    augmentation: Literal["none", "mirror", "scales"] | None = None
+    """Test-time augmentation in place of that of the model, to see what it is worth; needs --out."""
     part: Literal["test", "validation", "unlabelled"] = "test"
     """Part of the run's own data. validation and unlabelled are where settings are chosen."""
     out: Path | None = None
-    """Folder of the results on another data set, or of another model; default: RUN/external/NAME."""
+    """Folder of the results on another data set, of another model or augmentation; default: RUN/external/NAME."""
     root: Path | None = None
     """Where the run's own data set is now, if it has moved; of several roots the folder that holds them."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -66,10 +68,11 @@ def evaluate(arguments: Sequence[str]) -> int:
             raise ConfigError(f"--{name} is for another data set; say which with --data, or leave it out")
     if (options.images is None) != (options.masks is None):
         raise ConfigError("--images and --masks: give both; images without masks cannot be scored")
-    if options.model is None and options.data is None and options.out is not None:
+    other = next((name for name in ("model", "augmentation") if getattr(options, name) is not None), None)
+    if other is None and options.data is None and options.out is not None:
         raise ConfigError("--out is for the results on other data; say which with --data, or leave it out")
-    if options.model is not None and (options.out is None or options.out.resolve() == options.run.resolve()):
-        raise ConfigError("--model: give its results a folder of their own with --out; those of the run stay")
+    if other is not None and (options.out is None or options.out.resolve() == options.run.resolve()):
+        raise ConfigError(f"--{other}: give its results a folder of their own with --out; those of the run stay")
     from semidg.experiment.device import choose_device, set_threads
     from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, own_folder
     from semidg.experiment.prepare import prepare
@@ -96,6 +99,7 @@ def evaluate(arguments: Sequence[str]) -> int:
                 read=read,
                 skip_bad=options.skip_bad,
                 model=options.model,
+                augmentation=options.augmentation,
             )
         else:
             out = options.out or own_folder(options.run, options.part)
@@ -103,7 +107,15 @@ def evaluate(arguments: Sequence[str]) -> int:
                 _refuse_other(out, options)
             prepared = prepare(config, options.run, bars.report)
             summary = evaluate_part(
-                options.run, config, prepared, options.part, device, bars.report, out=out, model=options.model
+                options.run,
+                config,
+                prepared,
+                options.part,
+                device,
+                bars.report,
+                out=out,
+                model=options.model,
+                augmentation=options.augmentation,
             )
     for line in summary.get("skipped", ()):
         print(f"skipped: {line}")
@@ -120,6 +132,7 @@ def _refuse_other(out: Path, options: EvaluateOptions) -> None:
         "root": options.data and str(options.data.resolve()),
         **{key: getattr(options, key) for key in _READ},
         "model": options.model and str(options.model.resolve()),
+        "asked_augmentation": options.augmentation,
     }
     there = {key: old.get(key) for key in here}
     if old and there != here:

@@ -65,9 +65,7 @@ class Problems:
             if lines:
                 parts += [f"{kind} ({len(lines)}; {PROBLEMS[kind]}):", *(f"  {line}" for line in islice(lines, _SHOWN))]
             if len(lines) > _SHOWN:
-                parts.append(
-                    f"  and {len(lines) - _SHOWN} more; semidg index --skip-bad lists all"
-                )
+                parts.append(f"  and {len(lines) - _SHOWN} more; semidg index --skip-bad lists all")
         return "\n".join(parts)
 
 

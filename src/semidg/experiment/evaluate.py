@@ -53,17 +53,19 @@ def evaluate_part(
     *,
     out: Path | None = None,
     model: Path | None = None,
+    augmentation: Augmentation | None = None,
 ) -> dict[str, Any]:
     """Score a part with the best and the last checkpoint, the mean and each network alone.
 
     part: the test part; or one on which settings may be chosen: the validation part, or the unlabelled training images
     by the masks that training did not see (no measure of generalisation: training saw the images). Writes cases.csv
     (chosen checkpoint, mean of the networks), evaluation/CHECKPOINT-PREDICTOR.csv and summary.json into ``own_folder``,
-    or into ``out``. model: an adapted model of the run, scored in place of its checkpoints.
+    or into ``out``. model: an adapted model of the run, scored in place of its checkpoints. augmentation:
+    at test time, in place of that of the model.
     """
     _complete(run, config, prepared, device, report)
     scored = _Scored.of(prepared, part, config)
-    return _evaluate(run, out or own_folder(run, part), config, scored, device, report, model)
+    return _evaluate(run, out or own_folder(run, part), config, scored, device, report, model, augmentation)
 
 
 def evaluate_elsewhere(
@@ -77,13 +79,14 @@ def evaluate_elsewhere(
     read: Mapping[str, Any] | None = None,
     skip_bad: bool = False,
     model: Path | None = None,
+    augmentation: Augmentation | None = None,
 ) -> dict[str, Any]:
     """Score every labelled image of another data set, into ``out``: the protocol ``external``. Its index.csv is there
     too: ``semidg report OUT`` finds the images by it.
 
     read: keys of ``data`` of the configuration with which that data set is read, where they are not the defaults;
     slices of volumes lie as in the run. skip_bad: leave out images with a problem, named in the summary as
-    ``skipped``, in place of the error. model: as in ``evaluate_part``.
+    ``skipped``, in place of the error. model, augmentation: as in ``evaluate_part``.
 
     The mark of the summary says how many of these images are near-duplicates of images of the training, or why they
     could not be compared.
@@ -106,7 +109,7 @@ def evaluate_elsewhere(
     asked = {"root": str(root.resolve())} | read
     write_index(index, out / "index.csv")
     scored = _Scored(index, cache, index.records, what, None, protocol, own.selection, target, asked)
-    return _evaluate(run, out, other, scored, device, report, model)
+    return _evaluate(run, out, other, scored, device, report, model, augmentation)
 
 
 def _reading(config: ExperimentConfig, root: Path, read: Mapping[str, Any]) -> ExperimentConfig:
@@ -187,6 +190,7 @@ def _evaluate(
     device: torch.device,
     report: Report | None,
     other: Path | None = None,
+    asked: Augmentation | None = None,
 ) -> dict[str, Any]:
     if not any(record.labelled for record in scored.records):
         raise DataError(
@@ -206,7 +210,7 @@ def _evaluate(
             continue
         bundle = load_bundle(model if name == chosen and model.is_file() else path)
         if name == chosen:
-            augmentation = bundle.ensemble.augmentation
+            augmentation = asked or bundle.ensemble.augmentation
         bundle.ensemble.augmentation = augmentation
         if name != chosen and bundle.about.get("step") == results[chosen]["step"]:
             results[name] = results[chosen]  # the best step was the last one: the same networks
@@ -232,6 +236,7 @@ def _evaluate(
         **({} if out == run else {"run": str(run.resolve())}),
         **scored.read,
         **({} if other is None else {"model": str(other.resolve())}),
+        **({} if asked is None else {"asked_augmentation": asked}),
         **({"skipped": list(scored.index.skipped)} if scored.index.skipped else {}),
         "protocol": scored.protocol.name,
         "mark": mark,

@@ -156,6 +156,7 @@ def _rows(
 ) -> dict[str, Row]:
     run = method.lead
     bundle = load_bundle(run.model)
+    bundle.ensemble.augmentation = run.summary.get("asked_augmentation", bundle.ensemble.augmentation)
     ensemble = to_inference(bundle.ensemble, device)
     images = [read_pair(run, index, record) for record in shown.values()]
     small = (resize_image(image.reshape(*image.shape[:2], -1), bundle.size) for image, _ in images)

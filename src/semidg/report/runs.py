@@ -179,7 +179,7 @@ def why_not_paired(baseline: Run, other: Run) -> str | None:
 
 def _pool_key(run: Run) -> str:
     settings = {key: value for key, value in _flat(run).items() if key not in _NEUTRAL}
-    scored = [run.summary.get(key) for key in ("data", "protocol", "target", "model")]
+    scored = [run.summary.get(key) for key in ("data", "protocol", "target", "model", "asked_augmentation")]
     return json.dumps([settings, scored, sorted(zip(run.cases["id"], run.cases["group"], strict=True))], default=str)
 
 
@@ -208,8 +208,10 @@ def _names(pools: list[list[Run]]) -> list[str]:
         mine = flats[place]
         differing = [key for key in mine if key not in _NEUTRAL and any(f.get(key) != mine[key] for f in alike)]
         differing.sort(key=lambda key: key != "labelled")
-        adapted = ["adapted"] if "model" in pools[place][0].summary else []
-        names.append(", ".join([name, *adapted, *(_setting(key, mine[key]) for key in differing[:2])]))
+        summary = pools[place][0].summary
+        scored = ["adapted"] if "model" in summary else []
+        scored += [f"augmentation {summary['asked_augmentation']}"] if "asked_augmentation" in summary else []
+        names.append(", ".join([name, *scored, *(_setting(key, mine[key]) for key in differing[:2])]))
     repeated = {name for name, n in Counter(names).items() if n > 1}
     return [f"{n} ({pool[0].name})" if n in repeated else n for n, pool in zip(names, pools, strict=True)]
 
