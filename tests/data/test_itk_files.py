@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,12 @@ def test_a_data_set_of_mixed_formats(tmp_path: Path) -> None:
     mask = (grey > 600).astype(np.uint8)
     save_itk(tmp_path / "images" / "one.mha", grey, True, spacing=(0.5, 0.8, 3))
     save_itk(tmp_path / "masks" / "one.nrrd", mask, True, spacing=(0.5, 0.8, 3))
+    named = build_index(tmp_path).records
+    (tmp_path / "masks" / "one.nrrd").rename(tmp_path / "masks" / "one.seg.nrrd")  # as 3D Slicer calls it
     records = build_index(tmp_path).records
+    assert [replace(r, masks=()) for r in records] == [replace(r, masks=()) for r in named]
+    assert {r.masks for r in records} == {("masks/one.seg.nrrd",)}
+    (tmp_path / "masks" / "one.seg.nrrd").rename(tmp_path / "masks" / "one.nrrd")
     assert [(r.id, r.width, r.height, r.spacing, r.slice_mm) for r in records] == [
         (f"one/z{z}", 40, 30, (0.8, 0.5), 3.0) for z in range(4)
     ]

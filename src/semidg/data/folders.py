@@ -1,4 +1,5 @@
-"""The folders layout: ``DOMAIN/images/NAME.ext`` with ``DOMAIN/masks/NAME.ext`` or ``DOMAIN/masks/NAME_mask.ext``.
+"""The folders layout: ``DOMAIN/images/NAME.ext`` with ``DOMAIN/masks/NAME.ext``, ``DOMAIN/masks/NAME_mask.ext`` or,
+as 3D Slicer calls it, ``DOMAIN/masks/NAME.seg.nrrd``.
 
 With ``images`` and ``masks`` in the root itself there is one domain, called like the root.
 Folders inside ``images`` are kept: ``images/a/1.png`` has its mask at ``masks/a/1.png``. An image without a mask is
@@ -19,7 +20,7 @@ from semidg.data.spacing import read_spacing
 from semidg.errors import DataError
 from semidg.types import Record
 
-_MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.DOTALL)
+_MASK = re.compile(r"(?P<image>.+)(?:_mask(?:_\d+)?|\.seg)", re.DOTALL)
 
 
 def domains(root: Path) -> list[str]:
