@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.support import save_itk
 from semidg.data.images import resize_image
 from semidg.errors import DataError
 from semidg.experiment.bundle import Bundle
@@ -76,3 +77,14 @@ def test_folders_of_masks_are_no_images(tmp_path: Path) -> None:
         "original/2.png",
     ]
     assert len(find_jobs([tmp_path / "GT"], tmp_path / "out")) == 2  # asked for
+
+
+def test_masks_named_like_their_images_are_no_images(tmp_path: Path) -> None:
+    """In a folder called so, where names differ by what all begin and end with; as 3D Slicer names them."""
+    for name in ("img/p1", "img/p2", "img/p3", "labels/p1_lab", "labels/p2_lab", "labels/p3_lab"):
+        grey(tmp_path / "a" / f"{name}.png", 5)
+    assert {job.image.parent.name for job in find_jobs([tmp_path / "a"], tmp_path / "out")} == {"img"}
+    for name in ("case.nrrd", "case.seg.nrrd", "case_mask.nrrd", "other.seg.nrrd"):
+        save_itk(tmp_path / "b" / name, np.zeros((4, 5, 6), np.uint8))
+    found = [job.image.name for job in find_jobs([tmp_path / "b"], tmp_path / "out")]
+    assert found == ["case.nrrd", "other.seg.nrrd"]

@@ -31,7 +31,7 @@ class ModelOptions:
     """Run folder, or a model.safetensors."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER ...")]
     """Image files and folders, with their sub-folders. Masks that are called so (NAME_mask.png, or in a folder such as
-    masks, labels or GT beside images of their names) are passed over."""
+    masks, labels or GT beside images of their names, or of names alike) are passed over."""
     slice_axis: Literal["auto", "x", "y", "z"] | None = None
     """Axis across which the slices of a volume lie; by default that of the training, where RUN is a run folder, else
     auto: that of the largest voxel spacing."""

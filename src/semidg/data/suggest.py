@@ -52,6 +52,12 @@ def _names(root: Path) -> dict[str, list[str]]:
     return folders
 
 
+def named_alike(image_names: list[str], mask_names: list[str]) -> bool:
+    """Whether most names of two folders, sorted and without ending, are the same but for what all of a folder begin
+    and end with: ``bus_0001`` and ``mask_0001``."""
+    return _in_two("", image_names, "", mask_names) is not None
+
+
 def _in_two(images: str, image_names: list[str], masks: str, mask_names: list[str]) -> tuple[str, str] | None:
     for cut in (False, True):
         (head, tail), (mask_head, mask_tail) = (

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from semidg.data.dicom_series import Series, arrange, in_folder
 from semidg.data.frames import Axis, Orientation, Planes, may_hold_planes, planes
 from semidg.data.images import is_dicom_name, is_image_name, is_volume_name, stem
+from semidg.data.suggest import named_alike
 from semidg.errors import ConfigError, DataError
 from semidg.types import Frame
 
-_MASK_NAME = re.compile(r"(.+)_mask(_\d+)?$")
+_MASK_NAME = re.compile(r"(.+)(?:_mask(?:_\d+)?|\.seg)$")
 _MASK_FOLDERS = {"masks": "images", "labelstr": "imagestr"}
 _LIKE_MASKS = re.compile(r"(masks?|labels?|gt|ground[ _-]?truths?|annotations?|segmentations?)", re.IGNORECASE)
 
@@ -42,7 +43,8 @@ class Job(NamedTuple):
 
 def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
     """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png), in a folder masks
-    beside a folder images, or in one such as GT beside another with an image of their name, are left out.
+    beside a folder images, or in one such as GT beside another whose images have their names or names alike, are left
+    out.
 
     Raises DataError for an input that is not there or holds no image, ConfigError where two would share a result.
     """
@@ -53,8 +55,8 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             if inside == whole:
                 raise ConfigError(f"--out {out}: is the folder of the images; choose another, or one below it")
             files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file() and not _is_mask(p))
-            names: dict[Path, set[str]] = {}
-            files = [p for p in files if not _of_masks(p, source, names)]
+            folders = _Folders(source)
+            files = [p for p in files if not folders.of_masks(p)]
             if whole in inside.parents:  # earlier results
                 files = [p for p in files if inside not in p.resolve().parents]
             if not files:
@@ -166,26 +168,46 @@ def _volume(job: Job) -> Volume:
     return Volume(job, Planes(frames, series.width, series.height, series.spacing, series.slice_mm), series)
 
 
-def _of_masks(path: Path, source: Path, names: dict[Path, set[str]]) -> bool:
-    """Whether a file lies in a folder of masks beside one of images, both in ``source``: of a data set. names: those of
-    the files in a folder, without ending, as far as they were asked for."""
-    for folder in path.parents[: len(path.relative_to(source).parents) - 1]:
-        images = _MASK_FOLDERS.get(folder.name.lower())
-        if images is None and not _LIKE_MASKS.fullmatch(folder.name):
-            continue
-        for other in folder.parent.iterdir():
-            if other == folder or not other.is_dir() or _LIKE_MASKS.fullmatch(other.name):
+class _Folders:
+    """Folders of images and of masks below ``source``; each is listed once."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._names: dict[Path, dict[str, None]] = {}
+        self._alike: dict[tuple[Path, Path], bool] = {}
+
+    def of_masks(self, path: Path) -> bool:
+        """Whether a file lies in a folder of masks beside one of images, both in the source: of a data set."""
+        for folder in path.parents[: len(path.relative_to(self._source).parents) - 1]:
+            images = _MASK_FOLDERS.get(folder.name.lower())
+            if images is None and not _LIKE_MASKS.fullmatch(folder.name):
                 continue
-            twin = other / path.relative_to(folder)
-            if twin.parent not in names:
-                names[twin.parent] = {stem(p.name) for p in twin.parent.iterdir()} if twin.parent.is_dir() else set()
-            if other.name.lower() == images or stem(twin.name) in names[twin.parent]:
-                return True
-    return False
+            for other in folder.parent.iterdir():
+                if other == folder or not other.is_dir() or _LIKE_MASKS.fullmatch(other.name):
+                    continue
+                beside = (other / path.relative_to(folder)).parent
+                if other.name.lower() == images or stem(path.name) in self._in(beside):
+                    return True
+                if self._named_alike(beside, path.parent):
+                    return True
+        return False
+
+    def _in(self, folder: Path) -> dict[str, None]:
+        """The names of the images, sorted and without ending."""
+        if folder not in self._names:
+            there = folder.iterdir() if folder.is_dir() else ()
+            names = sorted(stem(path.name) for path in there if is_image_name(path.name))
+            self._names[folder] = dict.fromkeys(names)
+        return self._names[folder]
+
+    def _named_alike(self, images: Path, masks: Path) -> bool:
+        if (images, masks) not in self._alike:
+            self._alike[images, masks] = named_alike(list(self._in(images)), list(self._in(masks)))
+        return self._alike[images, masks]
 
 
 def _is_mask(path: Path) -> bool:
     name = stem(path.name)
     match = _MASK_NAME.match(name)
-    endings = (path.name[len(name) :], ".png", ".jpg", ".nii.gz", ".nii", ".dcm")
+    endings = (path.name[len(name) :], ".png", ".jpg", ".nii.gz", ".nii", ".dcm", ".mha", ".mhd", ".nrrd")
     return match is not None and any(path.with_name(match.group(1) + ending).exists() for ending in endings)
