@@ -194,7 +194,7 @@ def test_evaluate_prints_and_writes(
         main(["evaluate", str(run), "--data", str(tmp_path / "other" / phantom.name), "--out", str(tmp_path / "e")])
         == 2
     )
-    assert "has the results on" in capsys.readouterr().err
+    assert "has other results" in capsys.readouterr().err
 
 
 def test_evaluate_on_data_in_no_layout(
@@ -210,7 +210,7 @@ def test_evaluate_on_data_in_no_layout(
     assert main(["evaluate", str(run), "--data", str(tmp_path / "hospital"), *guess, "--out", str(out)]) == 0
     assert "hospital" in capsys.readouterr().out
     other = ("--images", "scans/*0*", "--masks", "outlines/*0*", "--out", out)
-    assert "has the results on" in refused("evaluate", run, "--data", tmp_path / "hospital", *other)
+    assert "has other results" in refused("evaluate", run, "--data", tmp_path / "hospital", *other)
     masked = len(list((scanner / "masks").iterdir()))
     assert len(pd.read_csv(out / "cases.csv")) == masked > 0
 
@@ -248,7 +248,7 @@ def test_adapt_makes_a_model_that_predicts_and_is_scored(
     scored = pd.read_csv(tmp_path / "e" / "cases.csv")
     assert scored["id"].tolist() == pd.read_csv(run / "cases.csv")["id"].tolist()
     assert (run / "cases.csv").read_bytes() == cases
-    assert "has the results on" in refused("evaluate", run, "--data", phantom, "--out", tmp_path / "e")
+    assert "has other results" in refused("evaluate", run, "--data", phantom, "--out", tmp_path / "e")
     part = ("--part", "validation", "--out", tmp_path / "v")
     assert main(["evaluate", str(run), "--model", str(made), *map(str, part)]) == 0
     assert json.loads((tmp_path / "v" / "summary.json").read_text())["data"] == "validation part"
@@ -269,7 +269,7 @@ def test_adapt_makes_a_model_that_predicts_and_is_scored(
 
 
 def test_index_says_where_masks_were_not_looked_for(
-    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanner = next(path for path in sorted(phantom.iterdir()) if path.is_dir())
     for site in ("a", "b"):
@@ -277,6 +277,9 @@ def test_index_says_where_masks_were_not_looked_for(
     (tmp_path / "set" / "b" / "masks").rename(tmp_path / "set" / "b" / "labels")
     assert main(["index", str(tmp_path / "set"), "--out", str(tmp_path / "index.csv")]) == 0
     a, b, _, unused = capsys.readouterr().out.splitlines()[1:]
+    monkeypatch.chdir(tmp_path)
+    assert main(["index", "set", "--out", str(tmp_path / "index.csv")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == unused
     names = sorted(path.name for path in (tmp_path / "set" / "b" / "labels").iterdir())
     assert unused == f"  not used: {len(names)} image files, such as b/labels/{names[0]}, b/labels/{names[1]}"
     assert "0 with a mask (masks lie in" in b
@@ -331,7 +334,15 @@ def test_results_on_another_hospital_have_a_page_and_those_of_an_adapted_model_a
     assert "--augmentation: give its results a folder" in refused(*scored, "--augmentation", "scales")
     assert main([*scored, "--augmentation", "scales", "--out", str(tmp_path / "scales")]) == 0
     assert "test-time augmentation: scales" in capsys.readouterr().out
-    assert "has the results on" in refused(*scored, "--augmentation", "mirror", "--out", tmp_path / "scales")
+    scales = ("--augmentation", "scales", "--out", tmp_path / "scales")
+    assert "has other results" in refused(*scored, "--augmentation", "mirror", *scales[2:])
+    assert "has other results" in refused("evaluate", run, *scored[2:], *scales)
+    assert "has other results" in refused("evaluate", own, *scales)
+    for place in (run, own / "parts" / "validation"):
+        assert "of a run on its own data" in refused("evaluate", own, *scales[:3], place)
+    numbers = [*scored[:4], "--images", "scans/*", "--masks", "outlines/*", "--ignore-label"]
+    assert main([*numbers, "7", "--out", str(tmp_path / "seven")]) == 0
+    assert "ignore_label 7" in refused(*numbers, "8", "--out", tmp_path / "seven")
     both = ("report", str(tmp_path / "plain"), str(tmp_path / "scales"), "--out", str(tmp_path / "tta.html"))
     assert main(both) == 0
     assert "dual_level, augmentation scales minus dual_level: " in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semidg.data.dataset import open_cache
 from semidg.data.frames import planes
 from semidg.data.index import build_index
 from semidg.data.masks import Coding
@@ -129,8 +131,12 @@ def test_three_planes_of_8_bits_are_the_colours_of_a_picture(tmp_path: Path) -> 
     colours = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     path = save_itk(tmp_path / "c.mha", colours)
     assert (plane_image(path, None, 3) == colours.swapaxes(0, 1)).all()
-    apart = save_itk(tmp_path / "v.mha", colours, spacing=(1, 1, 4))
-    assert len(planes(apart).frames or ()) == 3
+    for geometry in ({"spacing": (1, 1, 4)}, {"origin": (0, 0, 2)}, {"direction": (-1, 0, 0, 0, 1, 0, 0, 0, 1)}):
+        volume = save_itk(tmp_path / "v.mha", colours, **geometry)
+        assert len(planes(volume).frames or ()) == 3
+    mask = save_itk(tmp_path / "masks" / "m.mha", colours // 255)
+    assert planes(mask, mask=True).frames == planes(volume).frames
+    assert plane_mask(mask, Frame("z", 1)).shape == (6, 8)
 
 
 BIG = np.arange(24, dtype=">i2").reshape(2, 3, 4)
@@ -142,6 +148,9 @@ META_VARIANTS = [
     ("ElementByteOrderMSB = True\nHeaderSize = 7\nElementDataFile = v7.raw\n", None),
     ("ElementByteOrderMSB = True\nHeaderSize = -1\nElementDataFile = v7.raw\n", None),
     ("BinaryDataByteOrderMSB=True\nComment = a = b\nElementDataFile=LOCAL\n", BIG.tobytes()),
+    ("BinaryDataByteOrderMSB = T\nBinaryData = 1\nElementDataFile = Local\n", BIG.tobytes()),
+    ("BinaryDataByteOrderMSB = yes\nCompressedData = no\nElementDataFile = LOCAL\n", BIG.tobytes()),
+    ("\nBinaryDataByteOrderMSB : True\nHeaderSize = 200\nElementDataFile = LOCAL\n", None),
     (
         f"CompressedData = True\nCompressedDataSize = {len(PACKED)}\nBinaryDataByteOrderMSB = True\n"
         "TransformMatrix = 0 1 0 1 0 0 0 0 -1\n"
@@ -150,7 +159,17 @@ META_VARIANTS = [
     ),
 ]
 NRRD = "NRRD0004\n# by hand\ntype: signed short int\ndimension: 3\nsizes: 4 3 2\nendian: big\nencoding: raw\n"
+FOUR = NRRD.replace("3\nsizes: 4 3 2", "4\nsizes: 2 4 3 2")
+PAIRS = "Space:=RAS\nEndian:=little\nByte Skip:=2\nType:=T2\nData File:=x\nk:=1\nk:=2: 3\n"
 NRRD_VARIANTS = [
+    (f"{PAIRS}space: left-posterior-superior\nspace directions: (2,0,0) (0,0,3) (0,4,0)\n\n", True),
+    ("space dimension: 3\nspace directions: (2,0,0) (0,0,3) (0,4,0)\nspace origin: (1,2,3)\n\n", True),
+    (
+        'kinds: domain domain domain\nspace: RAS\nspace units: "mm" "mm" "mm"\n'
+        "measurement frame: (1,0,0) (0,1,0) (0,0,1)\nspace directions: (2,0,0) (0,0,3) (0,4,0)\n\n",
+        True,
+    ),
+    ("datafile: größe.raw\n", False),
     ("space: right-anterior-superior\nspace directions: (2,0,0) (0,0,3) (0,4,0)\nspace origin: (1,2,3)\n\n", True),
     ("space: LAS\nspace directions: (2,1,0) (0,0,3) (0,4,0)\nspace origin: (1,2,3)\n\n", True),
     ("spacings: 2 3 4\n\n", True),
@@ -165,20 +184,56 @@ NRRD_VARIANTS = [
 def test_metaimages_written_in_other_ways(tmp_path: Path, lines: str, data: bytes | None) -> None:
     (tmp_path / "v.raw").write_bytes(BIG.tobytes())
     (tmp_path / "v7.raw").write_bytes(b"7 bytes" + BIG.tobytes())
-    path = tmp_path / ("v.mhd" if data is None else "v.mha")
-    path.write_bytes((META + lines).encode() + (data or b""))
+    path = tmp_path / ("v.mhd" if data is None and "LOCAL" not in lines else "v.mha")
+    head = (META + lines).encode()
+    if path.suffix == ".mha" and data is None:  # from byte 200 on
+        data = bytes(200 - len(head)) + BIG.tobytes()
+    path.write_bytes(head + (data or b""))
     header = agree(path)
     assert (header.affine is not None) == ("TransformMatrix" in lines)  # else the file does not say how it lies
 
 
 @pytest.mark.parametrize(("lines", "inside"), NRRD_VARIANTS)
 def test_nrrds_written_in_other_ways(tmp_path: Path, lines: str, inside: bool) -> None:
-    (tmp_path / "v.raw").write_bytes(BIG.tobytes())
+    for name in ("v.raw", "größe.raw"):
+        (tmp_path / name).write_bytes(BIG.tobytes())
     (tmp_path / "v7.raw").write_bytes(b"7 bytes" + BIG.tobytes())
     path = tmp_path / ("v.nrrd" if inside else "v.nhdr")
     path.write_bytes((NRRD + lines).encode() + (BIG.tobytes() if inside else b""))
     header = agree(path)
-    assert (header.affine is not None) == ("directions" in lines)
+    assert (header.affine is not None) == ("directions" in lines and "space: " in lines)
+
+
+def test_words_of_a_nrrd_in_upper_case(tmp_path: Path) -> None:
+    path = tmp_path / "v.nrrd"
+    text = NRRD.replace("signed short int", "Short").replace("big", "BIG").replace("raw", "RAW")
+    path.write_bytes(f"{text}Space: LPS\n\n".encode() + BIG.tobytes())
+    agree(path)
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_packed_file_without_its_checksum(tmp_path: Path, cut: int) -> None:
+    lines = f"CompressedData = True\nCompressedDataSize = {len(PACKED)}\nElementDataFile = LOCAL\n"
+    (tmp_path / "v.mha").write_bytes((META + lines).encode() + PACKED[:-cut])
+    with pytest.raises(DataError, match=r"v\.mha: truncated: its checksum"):
+        read_volume(tmp_path / "v.mha")
+
+
+@pytest.mark.parametrize("ending", ENDINGS[1::2])
+def test_new_voxels_under_an_old_header_are_noticed(tmp_path: Path, ending: str) -> None:
+    """By the store of decoded files and by the cache of a data set."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (40, 30), dtype=np.uint8) for _ in range(2)]
+    save_itk(tmp_path / "new" / f"a.{ending}", images[1])
+    path = save_itk(tmp_path / "d" / "images" / f"a.{ending}", images[0])
+    seen = []
+    for _ in range(2):
+        index = build_index(tmp_path / "d")
+        cache = open_cache(index.root, index.records, 32, 1, 2, tmp_path / "cache")
+        seen.append((plane_image(path, None, 1), np.array(cache.images[0])))
+        shutil.copy(tmp_path / "new" / "a.raw", path.with_suffix(".raw"))
+    for old, new in zip(*seen, strict=True):
+        assert (old != new).any()
 
 
 @pytest.mark.parametrize(
@@ -199,14 +254,36 @@ def test_nrrds_written_in_other_ways(tmp_path: Path, lines: str, inside: bool) -
         ("v.mha", META.replace("4 3 2", "4 -3 2") + "ElementDataFile = LOCAL\n", "claims the dimensions"),
         ("v.mha", META.replace("SHORT", "STRING") + "ElementDataFile = LOCAL\n", "of a type that is not read"),
         ("v.mha", META + "BinaryData = False\nElementDataFile = LOCAL\n1 2 3", "as text"),
-        ("v.mha", META + "HeaderSize = -9\nElementDataFile = LOCAL\n", "truncated"),
+        ("v.mha", META + "HeaderSize = -9\nElementDataFile = LOCAL\n", "a HeaderSize of -9"),
         ("v.mha", "hello\n", "is not a MetaImage file"),
         ("v.nrrd", "hello\n", "is not a NRRD file"),
         ("v.nrrd", "", "is empty"),
-        ("v.nrrd", NRRD.replace("raw", "bzip2") + "\n", "stored as bzip2"),
-        ("v.nrrd", NRRD.replace("signed short int", "block") + "\n", "its voxels are block"),
+        ("v.nrrd", NRRD.replace("raw", "bzip2") + "\n", "as its voxels are stored .*bzip2"),
+        ("v.nrrd", NRRD.replace("signed short int", "block") + "\n", "as its voxels are stored .*block"),
         ("v.nrrd", NRRD.replace("4 3 2", "4 3 200000") + "\n", "more than the safe limit"),
-        ("v.nrrd", NRRD + "kinds: vector domain domain\n\n", "without components"),
+        ("v.nrrd", NRRD + "kinds: vector domain domain\n\n", "one number a voxel"),
+        (
+            "v.nrrd",
+            FOUR.replace("2 4 3 2", "4 3 2 3") + "kinds: domain domain domain vector\n\n",
+            "one number",
+        ),
+        (
+            "v.nrrd",
+            FOUR + "space directions: none (1,0,0) (0,1,0) (0,0,1)\n\n",
+            "one number a voxel",
+        ),
+        (
+            "v.nrrd",
+            FOUR.replace("4\nsizes: 2 4 3 2", "20000\nsizes: " + "1 " * 20000) + "\n",
+            "its dimensions are 1 x 1 x",
+        ),
+        ("v.nrrd", NRRD.replace("endian: big\n", "") + "\n", "in which order the bytes"),
+        ("v.nrrd", NRRD.replace("raw", "gzip") + "byte skip: -1\n\n", "behind 0 lines and -1 bytes"),
+        ("v.nrrd", NRRD + "line skip: 2\n\n", "behind 2 lines"),
+        ("v.nrrd", NRRD + "a:=" + "x" * 2**20 + "\n\n", "its header is longer"),
+        ("v.mha", META.replace("4 3 2", "1 " * 200000) + "ElementDataFile = LOCAL\n", "truncated"),
+        ("v.mha", META.replace("4 3 2", "4 3") + "ElementDataFile = LOCAL\n", "dimsize of 2 numbers"),
+        ("v.mha", META.replace("SHORT", "\x1b[31m") + "ElementDataFile = LOCAL\n", r"\\x1b\[31M as text"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:

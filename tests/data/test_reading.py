@@ -45,9 +45,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     real = voxels._read
 
-    def read(path: Path) -> Any:
+    def read(path: Path, colours: bool = True) -> Any:
         counts["/".join(path.parts[-2:])] += 1
-        return real(path)
+        return real(path, colours)
 
     monkeypatch.setattr(voxels, "_read", read)
     monkeypatch.setattr(reading, "_store", Store(1))  # keeps no more than it must

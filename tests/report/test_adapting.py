@@ -88,3 +88,11 @@ def test_masks_named_like_their_images_are_no_images(tmp_path: Path) -> None:
         save_itk(tmp_path / "b" / name, np.zeros((4, 5, 6), np.uint8))
     found = [job.image.name for job in find_jobs([tmp_path / "b"], tmp_path / "out")]
     assert found == ["case.nrrd", "other.seg.nrrd"]
+    names = ["A.JPEG", "A_mask.png", "b.tif", "b_Seg_2.png", "c.png", "c_label.png", "d_gt.png", "e_segmentation.png"]
+    for name in names:
+        grey(tmp_path / "c" / name, 5)
+    found = [job.image.name for job in find_jobs([tmp_path / "c"], tmp_path / "out")]
+    assert found == ["A.JPEG", "b.tif", "c.png", "d_gt.png", "e_segmentation.png"]  # the last two of no image
+    for name in ("image_mha/1", "image_mha/2", "label_mha/1", "label_mha/2"):
+        save_itk(tmp_path / "d" / f"{name}.mha", np.zeros((4, 5), np.uint8))
+    assert {job.image.parent.name for job in find_jobs([tmp_path / "d"], tmp_path / "out")} == {"image_mha"}

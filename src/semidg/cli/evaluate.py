@@ -126,15 +126,23 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 
 def _refuse_other(out: Path, options: EvaluateOptions) -> None:
-    """Raises RunError where ``out`` has the results on other images, or of another model."""
+    """Raises RunError where ``out`` has the results of another run, on other images, or of another model."""
+    place, run = out.resolve(), options.run.resolve()
+    if (out / "run.json").is_file() or place in (run, run / "parts") or place.parent == run / "parts":
+        raise RunError(
+            f"{out}: is for the results of a run on its own data; give these a folder of their own with --out"
+        )
     old = read_json(out / "summary.json")
     here = {
+        "part": None if options.data is not None else options.part,
         "root": options.data and str(options.data.resolve()),
         **{key: getattr(options, key) for key in _READ},
         "model": options.model and str(options.model.resolve()),
         "asked_augmentation": options.augmentation,
     }
+    if not place.is_relative_to(run):  # a run may have moved, with the results in it
+        here["run"] = str(run)
     there = {key: old.get(key) for key in here}
     if old and there != here:
-        of = ", ".join(value for value in there.values() if value) or "the run's own data"
-        raise RunError(f"{out}: has the results on {of}; give these a folder of their own: --out FOLDER")
+        of = ", ".join(f"{key} {value}" for key, value in there.items() if value is not None)
+        raise RunError(f"{out}: has other results ({of}); give these a folder of their own: --out FOLDER")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from semidg.data.images import is_dicom_name, resize_image, resize_mask
 from semidg.data.paths import cpu_threads, resolve_inside
 from semidg.data.reading import by_file, hold, record_image, record_mask
+from semidg.data.voxels import stamp
 from semidg.errors import DataError
 from semidg.types import IGNORE_INDEX, Record
 
@@ -123,10 +124,9 @@ def _key(root: Path, records: Sequence[Record], size: int, channels: int, classe
         for relative in (record.image, *record.masks):
             path = resolve_inside(root, relative)
             try:
-                status = path.stat()
+                source: list[object] = [record.id, relative, *stamp(path)]
             except OSError as error:
                 raise DataError(f"{path}: {error.strerror}; restore the file or index the data again") from error
-            source: list[object] = [record.id, relative, status.st_size, status.st_mtime_ns]
             if record.frame is not None or record.vote:
                 source += [str(record.frame), record.vote, *filter(None, [record.series])]
             if record.ignore is not None:

@@ -40,13 +40,13 @@ class Planes(NamedTuple):
     place: Place | None = None
 
 
-def planes(path: Path, axis: Axis = "auto", orientation: Orientation = "stored") -> Planes:
-    """The planes of an image file of any format; no pixel is decoded.
+def planes(path: Path, axis: Axis = "auto", orientation: Orientation = "stored", mask: bool = False) -> Planes:
+    """The planes of an image or mask file of any format; no pixel is decoded.
 
     axis, orientation: see ``volume``; only a volume has them. Raises DataError that names the file and the mend.
     """
     if is_volume_name(path.name):
-        return _volume(path, axis, orientation)
+        return _volume(path, axis, orientation, colours=not mask)
     if is_dicom_name(path.name):
         width, height, count, spacing, place = dicom.read_header(path)
     else:
@@ -147,7 +147,8 @@ def may_hold_planes(name: str) -> bool:
 
 def _unlike(root: Path, image: str, whole: Planes, mask: str, *, of_frame: bool) -> str | None:
     """What is different in the planes of a mask; None if nothing is. of_frame: one volume is the mask of any time."""
-    of_mask = planes(resolve_inside(root, mask), *(_way(whole.frames[0] if whole.frames else None) or ()))
+    way = _way(whole.frames[0] if whole.frames else None) or ("auto", "stored")
+    of_mask = planes(resolve_inside(root, mask), *way, mask=True)
     if (_one_time(of_mask)[:3] != _one_time(whole)[:3]) if of_frame else (of_mask[:3] != whole[:3]):
         return f"{image} is {_size_text(whole)}, {mask} is {_size_text(of_mask)}"
     if whole.orientation and of_mask.orientation and whole.orientation != of_mask.orientation:
@@ -177,8 +178,8 @@ def _size_text(found: Planes) -> str:
     return f"{found.width} x {found.height} in {len(found.frames) // len(times)} planes{series}"
 
 
-def _volume(path: Path, axis: Axis, orientation: Orientation) -> Planes:
-    header = voxels.read_header(path)
+def _volume(path: Path, axis: Axis, orientation: Orientation, *, colours: bool) -> Planes:
+    header = voxels.read_header(path, colours)
     turned = orientation == "patient" and len(header.shape) > 2
     if turned:
         header = volume.in_patient_axes(header, path)

@@ -153,7 +153,8 @@ def build_index(
 def unused_images(index: Index, roots: Sequence[Path]) -> list[str]:
     """The image files below ``roots``, tables or folders, that are neither image nor mask of a record: a class that was
     not asked for, or names that no pattern fits. Hidden files and folders are passed over."""
-    used = {index.root / name for record in index.records for name in (record.image, *record.masks)}
+    top = index.root.resolve()
+    used = {top / name for record in index.records for name in (record.image, *record.masks)}
     found = []
     for root in roots:
         base = root.resolve() if root.is_dir() else root.parent.resolve()

@@ -7,12 +7,14 @@ axis k, to the left, the back and the head.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 
-from semidg.data.stored import Stored, beside, refuse_claims
-from semidg.data.volume import Header, from_lps
+from semidg.data.paths import printable
+from semidg.data.stored import Stored, beside, refuse_claims, shown
+from semidg.data.volume import Header, in_lps
 from semidg.errors import DataError
 
 _MAX_HEADER = 2**20
@@ -32,57 +34,62 @@ _TYPES = {
 }
 
 
-def parse(path: Path) -> tuple[Header, Stored]:
-    """The header and where the voxels lie; raises DataError for what is no such file of two to four dimensions,
-    for other than one number or the three of a colour a voxel, and for voxels in another folder or in several files.
+def parse(path: Path, colours: bool = True) -> tuple[Header, Stored]:
+    """The header and where the voxels lie; raises DataError for what is no such file of two to four dimensions, for
+    other than one number or the three of a colour a voxel, and for voxels in another folder or in several files.
 
-    In colour is a picture of two dimensions with three channels, or of three planes 1 mm apart that are red, green and
-    blue, all of 8 bits without sign.
+    In colour is a picture of two dimensions with three channels, or, with ``colours``, one of three planes that are
+    red, green and blue: all of 8 bits without sign, the planes as far apart as pixels are, at the origin, not turned.
     """
     keys, end = _lines(path)
     try:
-        shape = [int(size) for size in keys["dimsize"].split()]
+        axes = int(keys["ndims"])
+        dims = _numbers(keys, axes, "dimsize")
+        spacing = _numbers(keys, axes, "elementspacing", "elementsize") or [math.nan] * axes
+        offset = _numbers(keys, axes, "offset", "position", "origin") or [0.0] * axes
+        matrix = _numbers(keys, axes**2, "transformmatrix", "rotation", "orientation")
         kind = keys["elementtype"].upper().removeprefix("MET_").removesuffix("_ARRAY")
-        channels = int(keys.get("elementnumberofchannels", "1"))
-        skip = int(keys.get("headersize", "0"))
-        spacing = _numbers(keys, "elementspacing", "elementsize") or [1.0] * len(shape)
-        offset = _numbers(keys, "offset", "position", "origin") or [0.0] * len(shape)
-        matrix = _numbers(keys, "transformmatrix", "rotation", "orientation")
-        named = keys["elementdatafile"]
+        channels, skip = int(keys.get("elementnumberofchannels", "1")), int(keys.get("headersize", "0"))
+        given = keys["elementdatafile"]
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: is no MetaImage, or a damaged one ({error}); replace or remove the file") from error
-    axes = len(shape)
-    if not 2 <= axes <= 4 or min(shape) < 1 or {len(spacing), len(offset)} != {axes}:
-        raise DataError(f"{path}: claims the dimensions {shape}; an image, a volume or a series of volumes is needed")
-    if kind not in _TYPES or keys.get("binarydata", "true").lower() != "true":
-        raise DataError(f"{path}: holds {kind} as text or of a type that is not read; save it as plain binary numbers")
-    big = keys.get("binarydatabyteordermsb", keys.get("elementbyteordermsb", "false")).lower() == "true"
-    dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
-
-    while len(shape) > 2 and shape[-1] == 1:
-        shape.pop()
-    planar = len(shape) == 3 and shape[2] == 3 and spacing[2] == 1 and kind == "UCHAR" and channels == 1
-    colour = planar or (channels == 3 and len(shape) == 2 and kind == "UCHAR")
-    if channels != 1 and not colour:
+        text = printable(str(error))[:100]
+        raise DataError(f"{path}: is no MetaImage, or a damaged one ({text}); replace or remove the file") from error
+    shape = [int(size) for size in dims or ()]
+    if not 2 <= axes <= 4 or len(shape) != axes or min(shape) < 1:
+        raise DataError(f"{path}: claims the dimensions {shown(shape)}; two to four are needed")
+    if kind not in _TYPES or not _true(keys.get("binarydata", "True")):
+        raise DataError(
+            f"{path}: holds {printable(kind)[:40]} as text or of a type that is not read; save it as numbers"
+        )
+    flat = math.prod(shape[2:]) == 1
+    planar = (
+        colours
+        and (channels, kind, axes, shape[-1]) == (1, "UCHAR", 3, 3)
+        and len(set(spacing)) == 1
+        and not any(offset)
+        and (matrix is None or np.array_equal(np.reshape(matrix, (3, 3)), np.eye(3)))
+    )
+    if channels != 1 and not (channels == 3 and flat and kind == "UCHAR"):
         raise DataError(f"{path}: holds {channels} numbers a voxel; save it with one number a voxel")
-    stored_shape = (3, *shape) if colour and not planar else tuple(shape)
-    if planar:
-        shape.pop()
 
-    file = path if named == "LOCAL" else beside(path, named)
-    packed = keys.get("compresseddata", "false").lower() == "true"
-    start = end if named == "LOCAL" else 0
+    local = given.upper() == "LOCAL"
+    file, packed = (path if local else beside(path, given)), _true(keys.get("compresseddata", "False"))
+    big = keys.get("binarydatabyteordermsb", keys.get("elementbyteordermsb", "False"))
+    dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if _true(big) else "<")
+    start = skip if skip > 0 else end if local else 0  # HeaderSize counts from the start of the file
     if skip == -1:  # the voxels end where the file does
-        start, skip = file.stat().st_size - math.prod(stored_shape) * dtype.itemsize, 0
-    colours = (2 if planar else 0) if colour else None
-    stored = Stored(file, stored_shape, dtype, start + skip, "zlib" if packed else "", 0, colours)
+        start = file.stat().st_size - math.prod(shape) * channels * dtype.itemsize
+    elif skip < -1:
+        raise DataError(f"{path}: has a HeaderSize of {skip}; save it anew")
+    rows = np.reshape(matrix or np.eye(axes), (axes, axes)) * np.nan_to_num(spacing, nan=1.0)[:, None]
+    header = in_lps(
+        shape[:2] if planar else shape, rows, offset, spacing, stated=matrix is not None, colour=planar or channels == 3
+    )
+    where = (*header.shape, 3) if planar else (3, *header.shape) if channels == 3 else header.shape
+    axis = (2 if planar else 0) if header.colour else None
+    stored = Stored(file, where, dtype, start, "zlib" if packed else "", 0, axis)
     refuse_claims(path, stored)
-    directions = None
-    if matrix is not None and axes >= 3 and len(matrix) == axes**2:
-        directions = np.array(matrix).reshape(axes, axes)[:3, :3] * np.array(spacing[:3])[:, None]
-    affine, lies = from_lps(directions, offset)
-    mm = [size if 0 < abs(size) < math.inf else None for size in (*map(abs, spacing[:3]), 0.0)][:3]
-    return Header(tuple(shape), (mm[0], mm[1], mm[2]), lies, affine, colour=colour), stored
+    return header, stored
 
 
 def _lines(path: Path) -> tuple[dict[str, str], int]:
@@ -93,19 +100,31 @@ def _lines(path: Path) -> tuple[dict[str, str], int]:
         raise DataError(f"{path}: is empty (0 bytes); replace or remove the file")
     keys: dict[str, str] = {}
     end = 0
-    for line in block.splitlines(keepends=True):
-        end += len(line)
-        key, equals, value = line.partition(b"=")
-        if not equals or len(key) > 100:
-            break
-        name = key.strip().decode("latin-1").lower()
-        keys[name] = value.strip().decode("utf-8", "replace")
+    for line in block.split(b"\n"):
+        end += len(line) + 1
+        found = re.match(rb"\s*([A-Za-z_]\w{0,99})\s*[=:](.*)", line, re.DOTALL)
+        if found is None:
+            if line.strip():
+                break
+            continue
+        name = found[1].decode().lower()
+        keys[name] = found[2].strip().decode("utf-8", "replace")
         if name == "elementdatafile":
             return keys, end
     raise DataError(f"{path}: is not a MetaImage file; replace or remove the file")
 
 
-def _numbers(keys: dict[str, str], *names: str) -> list[float] | None:
-    """The numbers of the first of the keys that is there."""
+def _numbers(keys: dict[str, str], count: int, *names: str) -> list[float] | None:
+    """As many numbers of the first of the keys that is there; raises ValueError where there are fewer."""
     found = next((keys[name] for name in names if name in keys), None)
-    return None if found is None else [float(number) for number in found.split()]
+    if found is None:
+        return None
+    numbers = [float(number) for number in found.split(maxsplit=max(0, count))[: max(0, count)]]
+    if len(numbers) < count:
+        raise ValueError(f"{names[0]} of {len(numbers)} numbers")
+    return numbers
+
+
+def _true(text: str) -> bool:
+    """As MetaIO reads it."""
+    return text[:1] in ("T", "t", "1")

@@ -43,14 +43,14 @@ def save_new(
 ) -> None:
     """Write ``path``, a .nii.gz of voxels (X, Y), (X, Y, Z) or (X, Y, Z, T).
 
-    affine: (4, 4), voxel -> mm to the right, the front and the head; None if not known. sizes: of a voxel in mm. A
-    reader sees voxels * scale. SemidgError if it cannot be written.
+    affine: (4, 4), voxel -> mm to the right, the front and the head; None if not known. sizes: of a voxel along each
+    axis. A reader sees voxels * scale. SemidgError if it cannot be written.
     """
     kind: Any = nib.Nifti1Image
     image = kind(voxels, affine)
     image.header.set_xyzt_units("mm")
-    if affine is None:
-        image.header.set_zooms([*sizes, *[1.0] * (voxels.ndim - len(sizes))])
+    zooms = image.header.get_zooms() if affine is not None else sizes  # those of the affine, but for times
+    image.header.set_zooms([*zooms[:3], *sizes[3:]][: voxels.ndim])
     _save(path, image, scale)
 
 

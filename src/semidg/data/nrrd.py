@@ -1,19 +1,18 @@
-"""Headers of NRRD files (.nrrd, .nhdr with a file of voxels), by pynrrd; what they mean: the definition of the format
-(Teem), as far as volumes of scanners and the segmentations of 3D Slicer use it."""
+"""Headers of NRRD files (.nrrd, .nhdr with a file of voxels), as far as volumes of scanners and the segmentations of
+3D Slicer use them. Fields and types: the definition of the format (Teem); what they mean: as ITK reads them."""
 
 from __future__ import annotations
 
-import io
+import math
 import re
 from pathlib import Path
-from typing import Any
 
-import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from semidg.data.stored import Stored, beside, refuse_claims
-from semidg.data.volume import Header, from_lps
+from semidg.data.paths import printable
+from semidg.data.stored import Stored, beside, refuse_claims, shown
+from semidg.data.volume import Header, in_lps
 from semidg.errors import DataError
 
 _MAX_HEADER = 2**20
@@ -30,79 +29,146 @@ _TYPES = {
     "f8": ("double",),
 }
 _NUMPY = {name: code for code, names in _TYPES.items() for name in names}
-_COLOUR_KINDS = ("RGB-color", "3-color", "vector", "3-vector")
-#: To LPS: what the first two axes of a space are multiplied by.
-_SPACES = {"left-posterior-superior": (1, 1), "left-anterior-superior": (1, -1), "right-anterior-superior": (-1, -1)}
-_SPACES |= {"lps": (1, 1), "las": (1, -1), "ras": (-1, -1)}
+_COLOURS = {"rgb-color", "3-color", "vector", "3-vector"}
+_SPACE, _TIME = {"domain", "space", "???"}, {"time", "list"}
+#: What the axes of a space are multiplied by to be those of LPS; in any other they are taken for LPS, and do not count
+#: as stated.
+_TO_LPS = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+}
 
 
 def parse(path: Path) -> tuple[Header, Stored]:
-    """The header and where the voxels lie; raises DataError for what is no such file of two to four dimensions in
-    space, or a picture of three colours of 8 bits, and for voxels that are text, packed by anything but gzip, or lie in
-    another folder or in several files."""
+    """The header and where the voxels lie; raises DataError for what is no such file of two or three axes in space and
+    at most one of times, or a picture of three colours of 8 bits, and for voxels that are text, packed by anything but
+    gzip, or lie in another folder or in several files. Sizes are taken for mm."""
+    fields, end = _fields(path)
+    try:
+        shape = [int(size) for size in fields["sizes"].split()]
+        kinds = fields["kinds"].lower().split() if "kinds" in fields else ["???"] * len(shape)
+        if not 2 <= len(shape) <= 5 or int(fields["dimension"]) != len(shape) or len(kinds) != len(shape):
+            raise ValueError(f"its dimensions are {shown(shape)}")  # noqa: TRY301
+        colour = shape[0] == 3 and kinds[0] in _COLOURS and math.prod(shape[3:]) == 1
+        first = 1 if colour else 0
+        rows, sizes = _directions(fields, len(shape), first)
+        origin = _vector(fields["spaceorigin"]) if "spaceorigin" in fields else [0.0] * rows.shape[1]
+        skip, lines = int(fields.get("byteskip", 0)), int(fields.get("lineskip", 0))
+        kind, encoding = " ".join(fields["type"].lower().split()), fields["encoding"].lower()
+    except (KeyError, ValueError) as error:
+        text = printable(str(error))[:100]
+        raise DataError(f"{path}: is damaged, or no NRRD file ({text}); replace or remove the file") from error
+
+    known = np.isfinite(rows[first:]).all(1)
+    if (
+        min(shape) < 1
+        or len(shape) - first > 4
+        or not set(kinds[first : first + 3]) <= _SPACE
+        or not set(kinds[first + 3 :]) <= _SPACE | _TIME
+        or (np.diff(known.astype(int)) > 0).any()  # an axis that lies nowhere before one that does: components
+    ):
+        raise DataError(
+            f"{path}: its axes are {shown(shape)} ({printable(', '.join(kinds))[:80]}); needed are two or three in "
+            "space, then at most one of times, and one number a voxel"
+        )
+    stored = _stored(path, fields, kind, encoding, (skip, lines), tuple(shape), end)
+    if colour and stored.dtype != np.uint8:
+        raise DataError(f"{path}: holds colours of type {printable(kind)}; save them with 8 bits")
+
+    space = " ".join(fields.get("space", "").lower().split()).removesuffix("-time").removesuffix("t")
+    turn = _TO_LPS.get(space)
+    to_lps = np.array([*(turn or (1, 1, 1)), 1, 1], np.float64)[: rows.shape[1]]
+    header = in_lps(
+        shape[first:],
+        (rows * to_lps)[first:],
+        [float(x * sign) for x, sign in zip(origin, to_lps, strict=False)],
+        sizes[first:],
+        stated=turn is not None and "spacedirections" in fields,
+        colour=colour,
+    )
+    stored = stored._replace(shape=(3, *header.shape) if colour else header.shape, colours=0 if colour else None)
+    refuse_claims(path, stored)
+    return header, stored
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """The fields, their names in lower case and without spaces, and how many bytes the header is long. Comments and
+    pairs ``key:=value``, which mean what their writer likes, are passed over."""
     with path.open("rb") as file:
         block = file.read(_MAX_HEADER)
     if not block.startswith(b"NRRD"):
         kind = "is not a NRRD file" if block else "is empty (0 bytes)"
         raise DataError(f"{path}: {kind}; replace or remove the file")
-    stream = io.BytesIO(block)
-    keys: dict[str, Any] = {
-        key.replace(" ", "").lower(): value for key, value in nrrd.read_header(stream).items()
-    }  # "data file" may be written "datafile"
-    shape = [int(size) for size in keys["sizes"]]
-    kinds, directions = keys.get("kinds", [""] * len(shape)), _directions(keys)
-    colour = len(shape) == 3 and shape[0] == 3 and kinds[0] in _COLOUR_KINDS
-    if colour:
-        shape, kinds, directions = shape[1:], kinds[1:], directions[1:]
-    if not 2 <= len(shape) <= 4 or min(shape) < 1 or len(shape) != keys["dimension"] - colour:
-        raise DataError(f"{path}: claims the dimensions {shape}; an image, a volume or a series of volumes is needed")
-    if not {kind.lower() for kind in kinds[:3]} <= {"domain", "space", "", "???"}:
-        raise DataError(f"{path}: its axes are {', '.join(kinds)}; save it with one number a voxel, without components")
-    stored = _stored(path, keys, (3, *shape) if colour else tuple(shape), stream.tell())
-    if colour and stored.dtype != np.uint8:
-        raise DataError(f"{path}: holds colours of type {keys['type']}; save them with 8 bits")
-    stored = stored._replace(colours=0 if colour else None)
-    refuse_claims(path, stored)
-    sizes = [float(np.linalg.norm(row[~np.isnan(row)])) for row in directions[:3]]
-    mm = [size if 0 < size < np.inf else None for size in (*sizes, 0.0)][:3]
-    while len(shape) > 2 and shape[-1] == 1:
-        shape.pop()
-    if not colour:
-        stored = stored._replace(shape=tuple(shape))
-    affine, lies = _place(keys, directions)
-    return Header(tuple(shape), (mm[0], mm[1], mm[2]), lies, affine, colour=colour), stored
+    fields: dict[str, str] = {}
+    end = 0
+    for number, line in enumerate(block.split(b"\n")):
+        end += len(line) + 1
+        text = line.decode("utf-8", "replace").rstrip()
+        if not text:
+            return fields, end
+        name, colon, value = text.partition(": ")
+        if number and colon and not text.startswith("#") and ":=" not in name:
+            fields.setdefault(name.replace(" ", "").lower(), value.strip())
+    if len(block) == _MAX_HEADER:
+        raise DataError(f"{path}: its header is longer than {_MAX_HEADER} bytes; save it without its metadata")
+    return fields, len(block)
 
 
-def _stored(path: Path, keys: dict[str, Any], shape: tuple[int, ...], end: int) -> Stored:
-    """end: of the header, in bytes."""
-    name = re.sub(r"_t$| int$|^signed ", "", re.sub(r"^signed int$", "int", str(keys["type"])))
-    encoding = str(keys["encoding"]).lower()
-    line_skip, skip = (int(keys.get(key, 0)) for key in ("lineskip", "byteskip"))
-    if name not in _NUMPY or encoding not in ("raw", "gzip", "gz") or line_skip or skip < -1:
-        raise DataError(f"{path}: its voxels are {keys['type']}, stored as {encoding}; save it anew, raw or as gzip")
-    dtype = np.dtype(_NUMPY[name]).newbyteorder(">" if keys.get("endian") == "big" else "<")
-    other = keys.get("datafile")
-    file, start = (path, end) if other is None else (beside(path, str(other)), 0)
-    if encoding != "raw":
-        return Stored(file, shape, dtype, start, "gzip", max(skip, 0))
+def _stored(
+    path: Path,
+    fields: dict[str, str],
+    kind: str,
+    encoding: str,
+    skips: tuple[int, int],
+    shape: tuple[int, ...],
+    end: int,
+) -> Stored:
+    """skips: bytes and lines before the voxels. end: of the header, in bytes."""
+    name = re.sub(r"_t$| int$", "", "int" if kind == "signed int" else kind.removeprefix("signed "))
+    skip, lines = skips
+    packed = encoding in ("gzip", "gz")
+    if name not in _NUMPY or not (packed or encoding == "raw") or lines or skip < (0 if packed else -1):
+        how = f"{printable(kind)}, {printable(encoding)}, behind {lines} lines and {skip} bytes"
+        raise DataError(f"{path}: cannot be read as its voxels are stored ({how[:100]}); save it anew, raw or as gzip")
+    dtype, endian = np.dtype(_NUMPY[name]), fields.get("endian", "").lower()
+    if dtype.itemsize > 1:
+        if endian not in ("big", "little"):
+            raise DataError(f"{path}: does not say in which order the bytes of a number stand (endian); save it anew")
+        dtype = dtype.newbyteorder(">" if endian == "big" else "<")
+    other = fields.get("datafile")
+    file, start = (path, end) if other is None else (beside(path, other), 0)
+    if packed:
+        return Stored(file, shape, dtype, start, "gzip", skip)
     if skip == -1:  # the voxels end where the file does
-        return Stored(file, shape, dtype, file.stat().st_size - int(np.prod(shape, dtype=object)) * dtype.itemsize)
+        return Stored(file, shape, dtype, file.stat().st_size - math.prod(shape) * dtype.itemsize)
     return Stored(file, shape, dtype, start + skip)
 
 
-def _directions(keys: dict[str, Any]) -> NDArray[np.float64]:
-    """From voxel to voxel, one row an axis; NaN where that is not known."""
-    if (given := keys.get("spacedirections")) is not None:
-        return np.asarray(given, np.float64)
-    return np.diag(np.asarray(keys.get("spacings", [np.nan] * len(keys["sizes"])), np.float64))
+def _directions(fields: dict[str, str], axes: int, first: int) -> tuple[NDArray[np.float64], list[float]]:
+    """(from voxel to voxel, one row an axis; the size of a voxel along each), NaN where that is not known. first: axis
+    in space. Raises ValueError where they do not fit."""
+    rows, sizes = np.full((axes, 3), np.nan), [np.nan] * axes
+    if "spacedirections" in fields:
+        given = re.findall(r"none|\([^)]*\)", fields["spacedirections"], re.IGNORECASE)
+        found = [None if text.lower() == "none" else _vector(text) for text in given]
+        length = max((len(row) for row in found if row is not None), default=3)
+        if len(found) != axes or not 2 <= length <= 4:
+            raise ValueError(f"{len(found)} space directions")
+        rows = np.array([[np.nan] * length if row is None else row for row in found])
+        sizes = [float(np.linalg.norm(row)) for row in rows]
+    elif "spacings" in fields:
+        sizes = [float(size) for size in fields["spacings"].split()]
+        if len(sizes) != axes:
+            raise ValueError(f"{len(sizes)} spacings")
+        for k, size in enumerate(sizes[first : first + 3]):
+            rows[first + k] = size * np.eye(3)[k]
+    return rows, sizes
 
 
-def _place(keys: dict[str, Any], directions: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, str | None]:
-    """(affine, orientation), None where the file does not place its axes in a patient."""
-    turn = _SPACES.get(str(keys.get("space", "")).lower())
-    rows = np.atleast_2d(directions)[:3]
-    if turn is None or "spacedirections" not in keys or rows.shape != (3, 3) or not np.isfinite(rows).all():
-        return None, None
-    to_lps = np.array([*turn, 1.0])
-    origin = np.nan_to_num(np.asarray(keys.get("spaceorigin", [0.0] * 3), np.float64))
-    return from_lps(rows * to_lps, [float(x) for x in origin * to_lps])
+def _vector(text: str) -> list[float]:
+    """The numbers of ``(1,2,3)``; raises ValueError where they are none."""
+    return [float(number) for number in text.strip().strip("()").split(",")]

@@ -133,7 +133,7 @@ def _plane(path: Path, frame: Frame | None, coding: Coding | None, keep: int) ->
         if frame is not None and frame.turned and pixels.ndim > 2:
             stack = volume.turned(pixels, voxels.read_header(path), path)
         if frame is None:
-            fits = stack.ndim == 2 or voxels.read_header(path).colour
+            fits = stack.ndim == 2 or (coding is None and voxels.read_header(path).colour)
         else:
             fits = frame.across >= 0 and stack.ndim >= 3 and frame.number < stack.shape[frame.across]
             fits = fits and (stack.ndim == 3 or (frame.time is not None and frame.time < stack.shape[3]))

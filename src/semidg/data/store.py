@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semidg.data.guard import named
+from semidg.data.voxels import stamp
 from semidg.errors import DataError
 
 
@@ -57,8 +58,7 @@ class Store:
         """The decoded file, by ``read`` if it is not there. kind: what is read of it. keep: how many of the files used
         last stay whatever their size. Raises DataError where there is no such file."""
         with named(path):
-            status = path.stat()
-        key = (path, kind, status.st_size, status.st_mtime_ns)
+            key = (path, kind, *stamp(path))
         with self._lock:
             gate = self._gates.setdefault(key, Lock())
         with gate:  # one gate a file: threads that need other files do not wait

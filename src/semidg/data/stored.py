@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
@@ -58,6 +59,8 @@ def read_stored(stored: Stored) -> NDArray[Any]:
     with closing(stored.file.open("rb")) as file:
         file.seek(stored.offset)
         done = _inflate(file, view) if stored.packing == "zlib" else _fill(file, view, stored)
+    if done < 0:
+        raise truncated(stored.file, "its checksum is not there")
     if done < len(view):
         raise truncated(stored.file, f"{done} of {len(view)} bytes of voxels are there")
     found = voxels.reshape(stored.shape, order="F")
@@ -80,6 +83,11 @@ def beside(path: Path, name: str) -> Path:
     return file
 
 
+def shown(dims: Sequence[int]) -> str:
+    """Dimensions as text, however many there are."""
+    return " x ".join(map(str, dims[:8])) + (" x ..." if len(dims) > 8 else "")
+
+
 def truncated(path: Path, what: str) -> DataError:
     """The error for a file that is too short."""
     return DataError(f"{path}: truncated: {what}; replace or remove it")
@@ -97,12 +105,14 @@ def _fill(file: IO[bytes], view: memoryview, stored: Stored) -> int:
 
 
 def _inflate(file: IO[bytes], view: memoryview) -> int:
-    """The same from a file that is a zlib stream from here on."""
+    """The same from a file that is a zlib stream from here on; -1 where the stream has no end."""
     inflate, done, block = zlib.decompressobj(), 0, b""
     while done < len(view) and (block := inflate.unconsumed_tail or file.read(_BLOCK)):
         some = inflate.decompress(block, len(view) - done)
         view[done : done + len(some)] = some
         done += len(some)
-    if done == len(view) and not inflate.eof:
-        inflate.decompress(inflate.unconsumed_tail + file.read(64), 1)  # the checksum
+    if done == len(view) and not inflate.eof:  # the checksum stands after the last byte
+        surplus = inflate.decompress(inflate.unconsumed_tail + file.read(_BLOCK), 1)
+        if not surplus and not inflate.eof:
+            return -1
     return done

@@ -26,6 +26,18 @@ PATIENT_AXES, _FROM = ("L", "P", "I"), ("R", "A", "S")
 _axis_codes: Any = nib.orientations.aff2axcodes
 
 
+class Grid(NamedTuple):
+    """What a mask of the volume is written with.
+
+    dims: all dimensions, those of length 1 at the end too. affine: as of ``Header``, with what readers take for granted
+    where the file does not say it. sizes: of a voxel along each axis.
+    """
+
+    dims: tuple[int, ...]
+    affine: NDArray[np.float64]
+    sizes: tuple[float, ...]
+
+
 class Header(NamedTuple):
     """What the header of a file says, checked.
 
@@ -33,6 +45,7 @@ class Header(NamedTuple):
     the first three axes, None where the header gives no number above 0. orientation: the directions to which the first
     three axes run, such as ``LPS``, and affine: (4, 4), from voxels to mm to the right, the front and the head; both
     None if the header has none. slope, inter: value = slope * stored + inter. colour: the voxels are (X, Y, 3), RGB.
+    grid: None for NIfTI, whose header is taken over as it is.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +55,7 @@ class Header(NamedTuple):
     slope: float = 1.0
     inter: float = 0.0
     colour: bool = False
+    grid: Grid | None = None
 
 
 def orientation(affine: NDArray[np.float64]) -> str | None:
@@ -53,19 +67,37 @@ def orientation(affine: NDArray[np.float64]) -> str | None:
     return None if None in codes else "".join(codes)
 
 
-def from_lps(
-    directions: NDArray[np.float64] | None, origin: Sequence[float]
-) -> tuple[NDArray[np.float64] | None, str | None]:
-    """(affine, orientation) of a volume. directions: (3, 3), from voxel to voxel of each axis, a row each, in mm to the
-    left, the back and the head; origin: the same of the first voxel. (None, None) for none or none that is usable."""
-    if directions is None:
-        return None, None
-    affine = np.eye(4)
-    affine[:3, :3] = directions.T
-    affine[:3, 3] = origin[:3]
-    affine[:2] *= -1
-    lies = orientation(affine) if np.isfinite(affine).all() else None
-    return (affine, lies) if lies else (None, None)
+def in_lps(
+    dims: Sequence[int],
+    rows: NDArray[np.float64],
+    origin: Sequence[float],
+    sizes: Sequence[float],
+    *,
+    stated: bool,
+    colour: bool = False,
+) -> Header:
+    """The header of a format whose axes are those of LPS (to the left, the back and the head).
+
+    dims: all dimensions, those of length 1 at the end too. rows: from voxel to voxel of each axis in mm, NaN where that
+    is not known; origin: of the first voxel; both with two or three components. sizes: of a voxel along each axis.
+    stated: whether the file itself says how the axes lie, or it is only what a reader takes them for.
+    """
+    shape = list(dims)
+    while len(shape) > 2 and shape[-1] == 1:
+        shape.pop()
+    turn = np.array([-1.0, -1.0, 1.0, 1.0])
+    lies = np.eye(4)
+    for axis, row in enumerate(rows[:3]):
+        if np.isfinite(row[:3]).all() and np.any(row[:3]):
+            lies[:3, axis] = [*row[:3], 0.0][:3]
+    lies[: len(origin[:3]), 3] = np.nan_to_num(origin[:3])
+    affine = turn[:, None] * lies
+    known = stated and len(dims) > 2 and np.isfinite(rows[:3, :3]).all() and rows.shape[1] > 2
+    codes = orientation(affine) if known else None
+    mm = [size if 0 < size < np.inf else None for size in (*np.abs(sizes[:3]), 0.0)][:3]
+    mm += [None] * (3 - len(mm))
+    grid = Grid(tuple(dims), affine, tuple(size if 0 < size < np.inf else 1.0 for size in np.abs(sizes)))
+    return Header(tuple(shape), (mm[0], mm[1], mm[2]), codes, affine if codes else None, colour=colour, grid=grid)
 
 
 def slice_axis(header: Header, axis: str) -> int:

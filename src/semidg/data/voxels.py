@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from semidg.data.volume import Header
 from semidg.errors import DataError
 
 
-def read_header(path: Path) -> Header:
-    """The header, no voxels; raises DataError for a file that is no image of up to four dimensions in the format that
-    its ending says, is shorter than its header says or claims more than the limits of ``guard``."""
+def read_header(path: Path, colours: bool = True) -> Header:
+    """The header, no voxels. colours: whether three planes may be the colours of a picture; not of a mask.
+
+    Raises DataError for a file that is no image of up to four dimensions in the format that its ending says, is shorter
+    than its header says or claims more than the limits of ``guard``.
+    """
     with named(path):
-        return _parse(path)[0]
+        return _parse(path, colours)[0]
 
 
 def read_volume(path: Path) -> NDArray[np.uint8]:
@@ -43,7 +47,7 @@ def read_labels(path: Path, coding: Coding) -> NDArray[np.uint8]:
     Values with a scaling that are within 0.001 of a whole number are taken for it. DataError for a mask in colour.
     """
     with named(path):
-        header, voxels = _read(path)
+        header, voxels = _read(path, colours=False)
         if header.colour:
             raise DataError(f"{path}: a mask in colour; save it with one number a voxel")
         if (header.slope, header.inter) != (1, 0):
@@ -57,19 +61,31 @@ def centre(path: Path) -> NDArray[np.float64] | None:
     """Where the middle of the volume lies, mm to the right, the front and the head, however its voxels are stored; None
     if the header does not say. Raises DataError as ``read_header`` does."""
     header = read_header(path)
-    if header.affine is None or len(header.shape) < 3:
+    if header.orientation is None or header.affine is None or len(header.shape) < 3:
         return None
     middle: NDArray[np.float64] = header.affine[:3, :3] @ ((np.array(header.shape[:3]) - 1) / 2) + header.affine[:3, 3]
     return middle
 
 
-def _parse(path: Path) -> tuple[Header, Stored]:
+def stamp(path: Path) -> list[int]:
+    """Size and time of change of a file of any format, and of the file of its voxels where that is another: what tells
+    that it is not the one it was. Raises the OSError of a file that is not there."""
+    status = path.stat()
+    found = [status.st_size, status.st_mtime_ns]
+    if path.name.lower().endswith((".mhd", ".nhdr")):
+        with suppress(DataError), named(path):  # what is wrong with the header is told by whoever reads it
+            other = _parse(path)[1].file.stat()
+            found += [other.st_size, other.st_mtime_ns]
+    return found
+
+
+def _parse(path: Path, colours: bool = True) -> tuple[Header, Stored]:
     if is_nifti_name(path.name):
         return nifti.parse(path)
-    return nrrd.parse(path) if is_nrrd_name(path.name) else metaimage.parse(path)
+    return nrrd.parse(path) if is_nrrd_name(path.name) else metaimage.parse(path, colours)
 
 
-def _read(path: Path) -> tuple[Header, NDArray[Any]]:
+def _read(path: Path, colours: bool = True) -> tuple[Header, NDArray[Any]]:
     """The header, and the voxels as they are stored: (X, Y, ...), in colour (X, Y, 3)."""
-    header, stored = _parse(path)
+    header, stored = _parse(path, colours)
     return header, read_stored(stored)

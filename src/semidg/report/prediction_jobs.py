@@ -17,9 +17,11 @@ from semidg.data.suggest import named_alike
 from semidg.errors import ConfigError, DataError
 from semidg.types import Frame
 
-_MASK_NAME = re.compile(r"(.+)(?:_mask(?:_\d+)?|\.seg)$")
+_MASK_NAME = re.compile(r"(.+)(?:[_-](?:mask|segmentation|seg|gt|label)(?:_?\d+)?|\.seg)", re.IGNORECASE)
 _MASK_FOLDERS = {"masks": "images", "labelstr": "imagestr"}
-_LIKE_MASKS = re.compile(r"(masks?|labels?|gt|ground[ _-]?truths?|annotations?|segmentations?)", re.IGNORECASE)
+_LIKE_MASKS = re.compile(
+    r"(masks?|labels?|gt|ground[ _-]?truths?|annotations?|segmentations?)([ _-](mha|mhd|nii|nrrd|png))?", re.IGNORECASE
+)
 
 
 class Job(NamedTuple):
@@ -42,9 +44,9 @@ class Job(NamedTuple):
 
 
 def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Images of files and folders; sub-folders are kept. Masks beside their image (NAME_mask.png), in a folder masks
-    beside a folder images, or in one such as GT beside another whose images have their names or names alike, are left
-    out.
+    """Images of files and folders; sub-folders are kept. Masks are left out: beside their image (NAME_mask, NAME_seg),
+    in a folder masks beside a folder images, or in one such as GT beside another whose images have their names or names
+    alike.
 
     Raises DataError for an input that is not there or holds no image, ConfigError where two would share a result.
     """
@@ -54,9 +56,9 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
             inside, whole = out.resolve(), source.resolve()
             if inside == whole:
                 raise ConfigError(f"--out {out}: is the folder of the images; choose another, or one below it")
-            files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file() and not _is_mask(p))
             folders = _Folders(source)
-            files = [p for p in files if not folders.of_masks(p)]
+            files = sorted(p for p in source.rglob("*") if is_image_name(p.name) and p.is_file())
+            files = [p for p in files if not folders.beside_its_image(p) and not folders.of_masks(p)]
             if whole in inside.parents:  # earlier results
                 files = [p for p in files if inside not in p.resolve().parents]
             if not files:
@@ -176,6 +178,11 @@ class _Folders:
         self._names: dict[Path, dict[str, None]] = {}
         self._alike: dict[tuple[Path, Path], bool] = {}
 
+    def beside_its_image(self, path: Path) -> bool:
+        """Whether a file is called like the mask of another in its folder, whatever the endings are."""
+        match = _MASK_NAME.fullmatch(stem(path.name))
+        return match is not None and match[1] in self._in(path.parent)
+
     def of_masks(self, path: Path) -> bool:
         """Whether a file lies in a folder of masks beside one of images, both in the source: of a data set."""
         for folder in path.parents[: len(path.relative_to(self._source).parents) - 1]:
@@ -204,10 +211,3 @@ class _Folders:
         if (images, masks) not in self._alike:
             self._alike[images, masks] = named_alike(list(self._in(images)), list(self._in(masks)))
         return self._alike[images, masks]
-
-
-def _is_mask(path: Path) -> bool:
-    name = stem(path.name)
-    match = _MASK_NAME.match(name)
-    endings = (path.name[len(name) :], ".png", ".jpg", ".nii.gz", ".nii", ".dcm", ".mha", ".mhd", ".nrrd")
-    return match is not None and any(path.with_name(match.group(1) + ending).exists() for ending in endings)

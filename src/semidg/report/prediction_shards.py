@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
+from semidg.data.voxels import stamp
 from semidg.errors import DataError
 from semidg.experiment.bundle import Bundle, load_bundle
 from semidg.files import write_text
@@ -193,8 +194,7 @@ def _stamp(job: Job) -> list[Any]:
     for image in job.series or (job.image,):
         found.append(str(image.absolute()))
         with suppress(OSError):
-            status = image.stat()
-            found += [status.st_size, status.st_mtime_ns]
+            found += stamp(image)
     return found
 
 

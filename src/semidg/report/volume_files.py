@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from semidg.data import volume
 from semidg.data.dicom_series import Series, read_files
-from semidg.data.images import is_nifti_name
 from semidg.data.nifti_save import save_like, save_new
 from semidg.data.reading import in_channels, plane_image
 from semidg.data.voxels import read_header
@@ -59,11 +58,11 @@ class _File:
         return volume.plane(voxels, frame)
 
     def save(self, path: Path, voxels: Voxels, scale: float = 1.0) -> None:
-        if is_nifti_name(self._path.name):
+        grid = self._header.grid
+        if grid is None:
             save_like(path, self._path, voxels, scale)
         else:
-            sizes = [mm or 1.0 for mm in self._header.spacing[: len(self.shape)]]
-            save_new(path, voxels, self._header.affine, sizes, scale)
+            save_new(path, voxels.reshape(grid.dims, order="F"), grid.affine, grid.sizes, scale)
 
 
 class _Dicom:
