@@ -102,7 +102,7 @@ def _lines(path: Path) -> tuple[dict[str, str], int]:
     end = 0
     for line in block.split(b"\n"):
         end += len(line) + 1
-        found = re.match(rb"\s*([A-Za-z_]\w{0,99})\s*[=:](.*)", line, re.DOTALL)
+        found = re.match(rb"(?:\xef\xbb\xbf)?\s*([A-Za-z_]\w{0,99})\s*[=:](.*)", line, re.DOTALL)
         if found is None:
             if line.strip():
                 break

@@ -94,9 +94,9 @@ def in_lps(
     affine = turn[:, None] * lies
     known = stated and len(dims) > 2 and np.isfinite(rows[:3, :3]).all() and rows.shape[1] > 2
     codes = orientation(affine) if known else None
-    mm = [size if 0 < size < np.inf else None for size in (*np.abs(sizes[:3]), 0.0)][:3]
+    mm = [size if 0 < size < np.inf else None for size in (*map(abs, sizes[:3]), 0.0)][:3]
     mm += [None] * (3 - len(mm))
-    grid = Grid(tuple(dims), affine, tuple(size if 0 < size < np.inf else 1.0 for size in np.abs(sizes)))
+    grid = Grid(tuple(dims), affine, tuple(size if 0 < size < np.inf else 1.0 for size in map(abs, sizes)))
     return Header(tuple(shape), (mm[0], mm[1], mm[2]), codes, affine if codes else None, colour=colour, grid=grid)
 
 
