@@ -282,7 +282,8 @@ def test_new_voxels_under_an_old_header_are_noticed(tmp_path: Path, ending: str)
         ("v.nrrd", NRRD + "line skip: 2\n\n", "behind 2 lines"),
         ("v.nrrd", NRRD + "a:=" + "x" * 2**20 + "\n\n", "its header is longer"),
         ("v.mha", META.replace("4 3 2", "1 " * 200000) + "ElementDataFile = LOCAL\n", "truncated"),
-        ("v.mha", META.replace("4 3 2", "4 3") + "ElementDataFile = LOCAL\n", "dimsize of 2 numbers"),
+        ("v.mha", META.replace("4 3 2", "4 3") + "ElementDataFile = LOCAL\n", "claims the dimensions 4 x 3; 3 of"),
+        ("v.mha", "NDims = 2000000000\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n", "NDims = 2000000000"),
         ("v.mha", META.replace("SHORT", "\x1b[31m") + "ElementDataFile = LOCAL\n", r"\\x1b\[31M as text"),
     ],
 )

@@ -71,7 +71,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     other = next((name for name in ("model", "augmentation") if getattr(options, name) is not None), None)
     if other is None and options.data is None and options.out is not None:
         raise ConfigError("--out is for the results on other data; say which with --data, or leave it out")
-    if other is not None and (options.out is None or options.out.resolve() == options.run.resolve()):
+    if other is not None and options.out is None:
         raise ConfigError(f"--{other}: give its results a folder of their own with --out; those of the run stay")
     from semidg.experiment.device import choose_device, set_threads
     from semidg.experiment.evaluate import evaluate_elsewhere, evaluate_part, own_folder

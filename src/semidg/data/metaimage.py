@@ -44,7 +44,9 @@ def parse(path: Path, colours: bool = True) -> tuple[Header, Stored]:
     keys, end = _lines(path)
     try:
         axes = int(keys["ndims"])
-        dims = _numbers(keys, axes, "dimsize")
+        if not 2 <= axes <= 4:
+            raise ValueError(f"NDims = {axes}, needed are 2 to 4")  # noqa: TRY301
+        shape = [int(size) for size in keys["dimsize"].split()[:axes]]
         spacing = _numbers(keys, axes, "elementspacing", "elementsize") or [math.nan] * axes
         offset = _numbers(keys, axes, "offset", "position", "origin") or [0.0] * axes
         matrix = _numbers(keys, axes**2, "transformmatrix", "rotation", "orientation")
@@ -54,9 +56,8 @@ def parse(path: Path, colours: bool = True) -> tuple[Header, Stored]:
     except (KeyError, ValueError) as error:
         text = printable(str(error))[:100]
         raise DataError(f"{path}: is no MetaImage, or a damaged one ({text}); replace or remove the file") from error
-    shape = [int(size) for size in dims or ()]
-    if not 2 <= axes <= 4 or len(shape) != axes or min(shape) < 1:
-        raise DataError(f"{path}: claims the dimensions {shown(shape)}; two to four are needed")
+    if len(shape) != axes or min(shape) < 1:
+        raise DataError(f"{path}: claims the dimensions {shown(shape)}; {axes} of 1 or more are needed")
     if kind not in _TYPES or not _true(keys.get("binarydata", "True")):
         raise DataError(
             f"{path}: holds {printable(kind)[:40]} as text or of a type that is not read; save it as numbers"
@@ -119,7 +120,7 @@ def _numbers(keys: dict[str, str], count: int, *names: str) -> list[float] | Non
     found = next((keys[name] for name in names if name in keys), None)
     if found is None:
         return None
-    numbers = [float(number) for number in found.split(maxsplit=max(0, count))[: max(0, count)]]
+    numbers = [float(number) for number in found.split()[:count]]
     if len(numbers) < count:
         raise ValueError(f"{names[0]} of {len(numbers)} numbers")
     return numbers
